@@ -1,0 +1,60 @@
+"""Headstart: transfer learning that proves it helped.
+
+>>> import headstart as hs
+>>> hs.parse_budget("5m")
+300.0
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headstart import sources as sources
+    from headstart.core import Backbone as Backbone
+    from headstart.core import Domain as Domain
+    from headstart.core import InputError as InputError
+    from headstart.core import Source as Source
+    from headstart.core import Task as Task
+    from headstart.estimator import TransferClassifier as TransferClassifier
+    from headstart.export import load as load
+    from headstart.guard import judge as judge
+    from headstart.methods import METHODS as METHODS
+    from headstart.result import Result as Result
+    from headstart.runs import parse_budget as parse_budget
+    from headstart.pipeline import transfer as transfer
+
+__version__ = "0.1.0"
+
+# why: names load on first use (PEP 562), so that importing the package, and `headstart --help`, never waits for PyTorch
+_HOME = {
+    "Backbone": "core",
+    "Domain": "core",
+    "InputError": "core",
+    "METHODS": "methods",
+    "Result": "result",
+    "Source": "core",
+    "Task": "core",
+    "TransferClassifier": "estimator",
+    "judge": "guard",
+    "load": "export",
+    "parse_budget": "runs",
+    "transfer": "pipeline",
+}
+
+__all__ = ["METHODS", "Backbone", "Domain", "InputError", "Result", "Source", "Task", "TransferClassifier", "judge", "load", "parse_budget", "sources", "transfer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sources":
+        return importlib.import_module("headstart.sources")
+    if name not in _HOME:
+        raise AttributeError(f"module 'headstart' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"headstart.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,259 @@
+"""Things: domains, tasks, sources, and backbones as ordered chains of named stages.
+
+A *cut* is a position in that chain: cut 0 is the raw input, cut k lies behind the k-th stage. Freezing, caching, fine-tuning
+and layer transfer all count in cuts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+MIN_PER_CLASS = 4  # one is held out for the test, and the folds of the rest need two or more
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. One line: what came, what was expected, what to do now."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Samples drawn from one distribution.
+
+    Parameters
+    ----------
+    x : sequence of n raw inputs (paths of images, or arrays of shape (h, w, c))
+    y : sequence of n targets, or ``None`` where no labels exist; never a sentinel
+    groups : (n,) labels of what must not be split over folds (a patient, a site), or ``None``
+
+    >>> len(Domain("two", ["a.png", "b.png"], ["cat", "dog"]))
+    2
+    """
+
+    name: str
+    x: Sequence[Any]
+    y: Sequence[Any] | None = None
+    groups: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for what, values in (("targets", self.y), ("groups", self.groups)):
+            if values is not None and len(values) != len(self.x):
+                raise InputError(f"Domain {self.name!r} has {len(self.x)} inputs but {len(values)} {what}. Give one for each input.")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: Sequence[int]) -> Domain:
+        """Return the domain of those rows, in that order."""
+        pick = [int(i) for i in rows]
+        return Domain(
+            self.name,
+            [self.x[i] for i in pick],
+            None if self.y is None else [self.y[i] for i in pick],
+            None if self.groups is None else [self.groups[i] for i in pick],
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What we want to be good at."""
+
+    kind: Literal["classification", "multilabel", "regression", "detection", "segmentation"]
+    modality: Literal["image", "text", "tabular"]
+    target: Domain
+    labels: tuple[str, ...] = ()
+    unlabelled: Domain | None = None
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, *, group_by: str | None = None) -> Task:
+        r"""Return the classification task of a folder that holds one folder of images per class.
+
+        Files are listed, not opened. Hidden files and files that are no images are left out; folders inside a class are walked.
+
+        Parameters
+        ----------
+        folder : path; its sub-folders' names are the labels, in sorted order
+        group_by : regular expression; images whose path under ``folder`` matches it with the same text (the first group
+            where it has one) are never on both sides of a split, such as ``r"(patient\d+)"``. ``None``: no groups.
+
+        Raises
+        ------
+        InputError
+            no such folder; no images; one class; a class with one image; a path that ``group_by`` does not match.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise InputError(f"{root} is not a folder. Give a folder that holds one folder of images per class.")
+        classes = {d.name: _images_under(d) for d in sorted(root.iterdir()) if d.is_dir() and not d.name.startswith(".")}
+        empty = [name for name, paths in classes.items() if not paths]
+        classes = {name: paths for name, paths in classes.items() if paths}
+        _check_classes(root, classes, empty)
+        x = [p for paths in classes.values() for p in paths]
+        y = [name for name, paths in classes.items() for _ in paths]
+        groups = None if group_by is None else _groups(root, x, group_by)
+        return cls("classification", "image", Domain(root.name or str(root.resolve()), x, y, groups), tuple(classes))
+
+    @property
+    def codes(self) -> list[int]:
+        """(n,) index into ``labels`` of each target."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        return [index[str(label)] for label in self.target.y or ()]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes a backbone's input, as its weights were trained: resize the shorter side, crop the centre, normalise.
+
+    ``size`` is the side of the square input in pixels; the shorter side is first resized to ``round(size / crop)``.
+    ``mean`` and ``std`` are per channel on a 0..1 scale, in the order of ``channels``.
+    """
+
+    size: int = 224
+    crop: float = 0.875
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+    @property
+    def resize(self) -> int:
+        """Pixels of the shorter side before the crop."""
+        return int(self.size / self.crop)
+
+
+class Backbone(nn.Module):
+    """A pretrained body as an ordered chain of named stages; the last stage ends in a (n, dim) feature.
+
+    >>> body = Backbone({"stem": nn.Linear(3, 4), "head": nn.Linear(4, 2)}, dim=2)
+    >>> x = torch.ones(5, 3)
+    >>> torch.equal(body.above(1)(body.below(1)(x)), body(x))
+    True
+    """
+
+    def __init__(
+        self, stages: Mapping[str, nn.Module], *, dim: int, preprocess: Preprocess | None = None, classifier: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(stages)
+        self.dim = dim
+        self.preprocess = preprocess or Preprocess()
+        self.classifier = classifier
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Names of the cuts: ``cuts[k]`` is the stage that ends at cut k, and ``cuts[0]`` is "input"."""
+        return ("input", *self.stages)
+
+    def below(self, cut: int) -> nn.Sequential:
+        """Return the stages that come before the cut; they share weights with this backbone."""
+        return self.between(0, cut)
+
+    def above(self, cut: int) -> nn.Sequential:
+        """Return the stages that come after the cut; they share weights with this backbone."""
+        return self.between(cut, len(self.stages))
+
+    def between(self, low: int, high: int) -> nn.Sequential:
+        """Return the stages after cut ``low`` and before cut ``high``, by name."""
+        if not 0 <= low <= high <= len(self.stages):
+            raise InputError(f"Cuts {low} to {high} do not lie in a chain of {len(self.stages)} stages. Cuts are {self.cuts}.")
+        return nn.Sequential(OrderedDict(list(self.stages.items())[low:high]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages.values():
+            x = stage(x)
+        return x
+
+
+class Net(nn.Module):
+    """What is trained and served: the stages above a cut, and a head. Input: activations at that cut; output: (n, c) logits."""
+
+    def __init__(self, body: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Activations ``x`` (n, ...) and class codes ``y`` (n,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use."""
+
+    name: str
+    family: str = ""
+    parameters: int = 0
+    dim: int = 0
+    stages: tuple[str, ...] = ()
+    trained_on: str = ""
+    licence: str = ""
+    origin: str = ""
+    modality: Literal["image", "text", "tabular"] = "image"
+    tune_cuts: tuple[int, ...] = ()
+    opener: Callable[[], Backbone] | None = field(default=None, repr=False, compare=False)
+    digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    data: Domain | None = None
+    labels: tuple[str, ...] = ()
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The pretrained backbone, in evaluation mode, loaded once."""
+        if self.opener is None:
+            raise InputError(f"Source {self.name!r} holds no model. Choose a source with one: headstart sources.")
+        return self.opener().eval()
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the file that the weights come from."""
+        return self.digest() if self.digest is not None else ""
+
+
+def _images_under(folder: Path) -> list[str]:
+    paths = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return [str(p) for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+
+
+def _check_classes(root: Path, classes: Mapping[str, list[str]], empty: Sequence[str]) -> None:
+    if not classes:
+        loose = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in root.iterdir())
+        found = f"{loose} images lie in it directly" if loose else "it holds no images"
+        raise InputError(f"{root} has no class folders with images ({found}). Put the images of each class into a folder of its own.")
+    if len(classes) < 2:
+        raise InputError(f"{root} holds one class, {next(iter(classes))!r}; at least 2 are needed. Add a folder for each other class.")
+    if empty:
+        raise InputError(f"{root / empty[0]} holds no images. Add images of class {empty[0]!r}, or remove the folder.")
+    for name, paths in classes.items():
+        if len(paths) < MIN_PER_CLASS:
+            raise InputError(f"Class {name!r} has only {len(paths)} ({paths[0]}); at least {MIN_PER_CLASS} are needed. Add images, or remove the folder.")
+
+
+def _groups(root: Path, paths: Sequence[str], pattern: str) -> list[str]:
+    try:
+        find = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"group_by is not a regular expression: {pattern!r} ({error}). Example: '(patient\\d+)'.") from None
+    groups = []
+    for path in paths:
+        name = Path(path).relative_to(root).as_posix()
+        match = find.search(name)
+        if match is None:
+            raise InputError(f"group_by {pattern!r} does not match {name}. Every image needs a group; widen the expression.")
+        groups.append(match.group(1) if find.groups else match.group(0))
+    return groups

@@ -1,0 +1,180 @@
+"""What a report shows beside the verdict: what was found, the learning curve, the confusion, the worst mistakes, a map, the calibration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headstart.core import Source, Task
+from headstart.evaluate import METRIC, expected_calibration_error, interval_of_mean, log_loss, scale
+from headstart.learner import Candidate
+from headstart.methods.method import View
+from headstart.modality.image import Inspection, thumbnail
+from headstart.result import Calibration, Confusion, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Score
+from headstart.search import Arena, Clock
+from headstart.train import OutOfTime
+
+CURVE_POINTS = 5
+MAP_ROWS = 1000
+MISTAKES = 12
+
+
+def joined_groups(groups: Sequence[Any] | None, digests: Sequence[str]) -> np.ndarray | None:
+    """Return a group number per case: cases of one user group, or with the same bytes, are together. ``None``: every case stands alone.
+
+    >>> joined_groups(None, ["a", "b", "a"]).tolist()
+    [0, 1, 0]
+    >>> joined_groups(["p", "q", "r"], ["a", "b", "a"]).tolist()
+    [0, 1, 0]
+    """
+    if groups is None and len(set(digests)) == len(digests):
+        return None
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(digests)
+    same = [np.unique(np.asarray(list(keys), dtype=str), return_inverse=True)[1] for keys in (digests, groups) if keys is not None]
+    rows = np.concatenate([np.arange(n)] * len(same))
+    columns = np.concatenate([codes + n * (k + 1) for k, codes in enumerate(same)])
+    size = n * (len(same) + 1)
+    return np.asarray(connected_components(coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size)), directed=False)[1][:n])
+
+
+def found(task: Task, inspection: Inspection, groups: np.ndarray | None, train: np.ndarray, test: np.ndarray) -> Found:
+    """Return what was found in the data."""
+    y = [str(v) for v in task.target.y or ()]
+    sizes = sorted(inspection.sizes, key=lambda s: (s[0] * s[1], s))
+    by_digest: dict[str, set[str]] = {}
+    for digest, label in zip(inspection.digests, y, strict=True):
+        by_digest.setdefault(digest, set()).add(label)
+    clashing = {d for d, labels in by_digest.items() if len(labels) > 1}
+    conflicts = [short(p) for p, d in zip(task.target.x, inspection.digests, strict=True) if d in clashing]
+    return Found(
+        n=len(y),
+        classes={label: y.count(label) for label in task.labels},
+        smallest=sizes[0],
+        median=sizes[len(sizes) // 2],
+        largest=sizes[-1],
+        modes=dict(sorted(inspection.modes.items())),
+        rotated=inspection.rotated,
+        unreadable=tuple(short(p) for p in inspection.unreadable),
+        duplicates=len(y) - len(by_digest),
+        conflicts=tuple(conflicts),
+        groups=None if task.target.groups is None or groups is None else len(set(groups.tolist())),
+        n_train=len(train),
+        n_test=len(test),
+    )
+
+
+def describe(found: Found) -> str:
+    """Say in a few lines what was found."""
+    counts = ", ".join(f"{name} {n}" for name, n in found.classes.items())
+    small, large = (f"{w}x{h}" for w, h in (found.smallest, found.largest))
+    lines = [f"Found {found.n} images in {len(found.classes)} classes ({counts}), {small} to {large} pixels, modes {', '.join(found.modes)}."]
+    lines.append(f"{found.n_train} train, {found.n_test} are held out and nothing tunes on them.")
+    if found.duplicates:
+        lines.append(f"{found.duplicates} exact duplicates: each is kept on one side of every split.")
+    if found.conflicts:
+        lines.append(f"{len(found.conflicts)} images have the same bytes under different labels, such as {found.conflicts[0]}: check them.")
+    if found.unreadable:
+        lines.append(f"{len(found.unreadable)} unreadable images left out, such as {found.unreadable[0]}.")
+    return "\n".join(lines)
+
+
+def curve(
+    arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock, k: int
+) -> tuple[CurvePoint, ...]:
+    """Score frozen features and the baseline when they train on fewer labels: the same draws, the same judging folds for both."""
+    transfer, baseline = candidates
+    if transfer is None or baseline is None or baseline.source is not None:
+        return ()
+    points: list[CurvePoint] = []
+    for n in _sizes(arena.y, pairs, arena.classes):
+        scores: list[list[float]] = [[], []]
+        try:
+            for i, (train, test) in enumerate(pairs):
+                rows = _draw(arena.y, train, n, seed=arena.seed + i)
+                for side, candidate in enumerate((transfer, baseline)):
+                    scores[side].append(arena.score(candidate, rows, test, deadline=clock.deadline(0.97))[0])
+        except OutOfTime:
+            break
+        a, b = (Score(METRIC, float(np.mean(s)), interval=interval_of_mean(s, test_share=1 / k), n=n) for s in scores)
+        points.append(CurvePoint(n, a, b))
+    return tuple(points)
+
+
+def _sizes(y: np.ndarray, pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> list[int]:
+    full = min(len(train) for train, _ in pairs)
+    least = min(full, 5 * classes)
+    return sorted({round(v) for v in np.geomspace(least, full, CURVE_POINTS)})
+
+
+def _draw(y: np.ndarray, train: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """Draw n training rows, classes in proportion but at least two of each where there are two."""
+    if n >= len(train):
+        return train
+    generator = np.random.default_rng(seed)
+    shuffled = train[generator.permutation(len(train))]
+    rank = np.empty(len(shuffled))
+    for c in np.unique(y[shuffled]):
+        where = np.flatnonzero(y[shuffled] == c)
+        rank[where] = (np.arange(len(where)) + 0.5) / len(where)
+        rank[where[:2]] = -1.0
+    return np.sort(shuffled[np.argsort(rank, kind="stable")[:n]])
+
+
+def confusion(labels: Sequence[str], truth: np.ndarray, proba: np.ndarray) -> Confusion:
+    """Count test cases by true and predicted label."""
+    counts = np.zeros((len(labels), len(labels)), dtype=int)
+    np.add.at(counts, (truth, proba.argmax(axis=1)), 1)
+    return Confusion(tuple(labels), tuple(tuple(int(v) for v in row) for row in counts))
+
+
+def mistakes(task: Task, test: np.ndarray, truth: np.ndarray, proba: np.ndarray, *, temperature: float) -> tuple[Mistake, ...]:
+    """Return the test images that the model got wrong with most confidence."""
+    calibrated = scale(proba, temperature)
+    codes, sure = calibrated.argmax(axis=1), calibrated.max(axis=1)
+    wrong = sorted(np.flatnonzero(codes != truth), key=lambda i: (-sure[i], i))[:MISTAKES]
+    return tuple(
+        Mistake(short(task.target.x[test[i]]), task.labels[truth[i]], task.labels[codes[i]], float(sure[i]), thumbnail(task.target.x[test[i]])) for i in wrong
+    )
+
+
+def feature_map(
+    arena: Arena, sources: Mapping[str, Source], ranked: Sequence[RankedSource], rows: np.ndarray, labels: Sequence[str], *, clock: Clock
+) -> FeatureMap | None:
+    """Lay the best source's final features of the training cases out in the plane (t-SNE; van der Maaten & Hinton 2008)."""
+    if not ranked or clock.late(0.97):
+        return None
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    source = sources[ranked[0].name]
+    if len(rows) > MAP_ROWS:
+        rows = np.sort(np.random.default_rng(arena.seed).choice(rows, MAP_ROWS, replace=False))
+    x = arena.views.array(View("pooled", source.name, (len(source.stages),)))[rows].astype(np.float64)
+    flat = PCA(min(30, *x.shape), svd_solver="full").fit_transform(x - x.mean(axis=0))
+    if len(rows) < 20:
+        plane, method = flat[:, :2], "PCA"
+    else:
+        perplexity = min(30.0, (len(rows) - 1) / 4)
+        plane = TSNE(2, perplexity=perplexity, init="pca", random_state=arena.seed, n_jobs=1).fit_transform(flat)
+        method = f"t-SNE, perplexity {perplexity:g}"
+    x_values, y_values = (tuple(round(float(v), 3) for v in plane[:, i]) for i in (0, 1))
+    return FeatureMap(f"{method}, of {source.name}'s final features", tuple(labels), x_values, y_values, tuple(int(c) for c in arena.y[rows]))
+
+
+def calibration(truth: np.ndarray, proba: np.ndarray, *, temperature: float) -> Calibration:
+    """Compare probabilities on the test split before and after temperature scaling."""
+    after = scale(proba, temperature)
+    ece = [expected_calibration_error(truth, p) for p in (proba, after)]
+    losses = [log_loss(truth, p) for p in (proba, after)]
+    return Calibration(float(temperature), float(ece[0]), float(ece[1]), float(losses[0]), float(losses[1]))
+
+
+def short(item: Any) -> str:
+    """Return a path's last two parts, class folder and file, so that a result does not depend on where the folder lies."""
+    return os.sep.join(os.fspath(item).split(os.sep)[-2:]) if isinstance(item, str | os.PathLike) else "array"

@@ -1,0 +1,104 @@
+"""A candidate (a method with its settings, on a source) and what it becomes when fitted: the same few lines for every method.
+
+Whether a method is closed-form or looped is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from headstart.core import Net, Source
+from headstart.methods.method import Arm, Closed, Method, View, space
+from headstart.train import fit, predict_logits
+from headstart.views import Views
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method with its settings, on a source or on none."""
+
+    method: Closed | Method
+    source: Source | None = None
+
+    @property
+    def arm(self) -> Arm:
+        """The arm it belongs to."""
+        return self.method.arm
+
+    @property
+    def view(self) -> View:
+        """The view it learns from."""
+        return self.method.view(self.source)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its hyperparameters by name."""
+        return {name: getattr(self.method, name) for name in space(self.method)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells it from every other candidate, as plain values."""
+        weights = None if self.source is None else [self.source.name, self.source.weights_sha256]
+        return {"method": self.method.name, "source": weights, "params": self.params, "view": dataclasses.asdict(self.view)}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted candidate: a scikit-learn classifier or a net; ``classes`` is the number of classes."""
+
+    candidate: Candidate
+    model: Any
+    classes: int
+
+    def proba(self, x: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, c) for rows of the candidate's view, before temperature scaling."""
+        return probabilities(self.model, x, classes=self.classes)
+
+
+def learn(
+    candidate: Candidate,
+    views: Views,
+    rows: np.ndarray,
+    y: np.ndarray,
+    *,
+    classes: int,
+    seed: int,
+    deadline: float = math.inf,
+    progress: Callable[[float], None] | None = None,
+) -> Fitted:
+    """Fit the candidate on those rows of the views; ``y`` (n,) holds the class codes of all rows. Raises ``train.OutOfTime``."""
+    method = candidate.method
+    x = views.array(candidate.view)[rows]
+    if isinstance(method, Closed):
+        return Fitted(candidate, method.estimator(seed=seed).fit(x, y[rows]), classes)
+    features = None
+    if method.starts_from_probe and candidate.source is not None:
+        final = View("pooled", candidate.source.name, (len(candidate.source.stages),))
+        features = views.array(final)[rows]
+    net = method.build(_source(candidate), features=features, y=y[rows], classes=classes, seed=seed)
+    net, _ = fit(method, net, x, y[rows], seed=seed, deadline=deadline, progress=progress)
+    return Fitted(candidate, net, classes)
+
+
+def probabilities(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
+    """Return class probabilities (n, c) of a scikit-learn classifier on class codes, or of a net, for rows of its view."""
+    if isinstance(model, Net):
+        return np.asarray(softmax(predict_logits(model, x), axis=1))
+    out = np.zeros((len(x), classes))
+    out[:, model.classes_] = model.predict_proba(x)
+    return out
+
+
+def with_params(method: Closed | Method, params: Mapping[str, Any]) -> Closed | Method:
+    """Return the method with other hyperparameters."""
+    return dataclasses.replace(method, **params)
+
+
+def _source(candidate: Candidate) -> Source:
+    return candidate.source if candidate.source is not None else Source("none")

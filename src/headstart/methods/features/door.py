@@ -1,0 +1,47 @@
+"""The door of every head: check what comes in once, so that the heads can trust it, and weigh cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from headstart.core import InputError
+
+
+def enter_fit(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return X as float64 (n, d) and y as class codes (n,); set ``classes_`` and ``n_features_in_`` on the head.
+
+    Raises
+    ------
+    ValueError
+        what scikit-learn refuses: NaN, wrong shapes, continuous targets; and :class:`InputError` when y holds one class.
+    """
+    X, y = validate_data(head, X, y, dtype=np.float64)
+    check_classification_targets(y)
+    head.classes_, codes = np.unique(y, return_inverse=True)
+    if len(head.classes_) < 2:
+        raise InputError(f"y holds only one class, {head.classes_[0]!r}; {type(head).__name__} needs at least 2. Add cases of another class.")
+    return X, codes
+
+
+def enter_predict(head: Any, X: Any) -> np.ndarray:
+    """Return X as float64 (n, d), after checking that the head is fitted and d is what it was fitted on."""
+    check_is_fitted(head)
+    checked: np.ndarray = validate_data(head, X, reset=False, dtype=np.float64)
+    return checked
+
+
+def case_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
+    """Return (n,) positive weights with mean 1: equal, or such that every class has the same total.
+
+    >>> case_weights(np.array([0, 0, 0, 1]), balanced=True).round(2).tolist()
+    [0.67, 0.67, 0.67, 2.0]
+    """
+    if not balanced:
+        return np.ones(len(codes))
+    counts = np.bincount(codes)
+    weights: np.ndarray = (len(codes) / (np.count_nonzero(counts) * counts[codes])).astype(np.float64)
+    return weights

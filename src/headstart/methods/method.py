@@ -1,0 +1,115 @@
+"""What a method is. Looped methods answer three questions: what is trained, who learns when, what is minimised.
+
+Closed-form methods give a scikit-learn estimator on features instead and never enter the loop. Either kind is a frozen dataclass;
+its fields are its hyperparameters, and each field made by :func:`knob` carries its own search space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from torch import Tensor
+
+from headstart.core import Batch, Net, Source
+
+Level = Literal["none", "data", "feature", "model", "relation"]
+Arm = Literal["baseline", "frozen", "fine-tuned"]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """The search space of one hyperparameter: either ``choices``, or a range from ``low`` to ``high``."""
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+
+def knob(default: Any, *, choices: Sequence[Any] = (), low: float = 0.0, high: float = 0.0, log: bool = False) -> Any:
+    """Declare a dataclass field with its default and its search space.
+
+    >>> @dataclass(frozen=True)
+    ... class Example:
+    ...     rate: float = knob(1e-3, low=1e-4, high=1e-2, log=True)
+    >>> Example().rate, space(Example)["rate"].high
+    (0.001, 0.01)
+    """
+    return dataclasses.field(default=default, metadata={"knob": Knob(tuple(choices), low, high, log)})
+
+
+def space(method: Any) -> dict[str, Knob]:
+    """Return the search space that a method's fields declare, by field name."""
+    return {f.name: f.metadata["knob"] for f in dataclasses.fields(method) if "knob" in f.metadata}
+
+
+@dataclass(frozen=True)
+class View:
+    """Which numbers a method learns from.
+
+    ``kind`` is "pixels" or "handmade" (simple features of the raw image), "pooled" (the source's activations at the cuts, averaged
+    over positions and laid side by side), "raw" (the source's activations at one cut) or "image" (the image itself, ``side`` pixels).
+    """
+
+    kind: Literal["pixels", "handmade", "pooled", "raw", "image"]
+    source: str | None = None
+    cuts: tuple[int, ...] = ()
+    side: int = 0
+
+
+class Closed(ABC):
+    """A method that is a scikit-learn estimator on features."""
+
+    name: ClassVar[str]
+    arm: ClassVar[Arm]
+    level: ClassVar[Level]
+
+    @abstractmethod
+    def view(self, source: Source | None) -> View:
+        """Return which features it learns from."""
+
+    @abstractmethod
+    def estimator(self, *, seed: int) -> Any:
+        """Return an unfitted scikit-learn classifier with ``predict_proba``."""
+
+
+class Method(ABC):
+    """A method that is trained by the one loop, ``headstart.train.fit``."""
+
+    name: ClassVar[str]
+    arm: ClassVar[Arm]
+    level: ClassVar[Level]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    steps: int
+    rate: float
+    freezes_statistics: ClassVar[bool] = True  # BatchNorm keeps the source's running statistics, also where weights learn
+
+    @abstractmethod
+    def view(self, source: Source | None) -> View:
+        """Return which activations it learns from."""
+
+    @abstractmethod
+    def build(self, source: Source, *, features: np.ndarray | None, y: np.ndarray, classes: int, seed: int) -> Net:
+        """Return what is trained: a new net that shares no weight with the source.
+
+        ``features`` (n, dim) are the source's final features of the training cases where the method asks for them
+        (:attr:`starts_from_probe`), ``y`` (n,) their class codes.
+        """
+
+    @abstractmethod
+    def rates(self, stages: int, progress: float) -> list[float]:
+        """Return a multiple of ``rate`` for each of ``stages`` stages and, last, for the head, at ``progress`` 0..1. 0 freezes."""
+
+    @abstractmethod
+    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        """Return what is minimised, term by term; ``weights`` (c,) makes the classes count alike."""
+
+    @property
+    def starts_from_probe(self) -> bool:
+        """Whether ``build`` wants the final features of the training cases."""
+        return False

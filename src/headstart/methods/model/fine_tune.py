@@ -1,0 +1,86 @@
+"""Fine-tune the stages above a cut, starting from a linear probe (LP-FT; Kumar et al. 2022), with rates that fall by stage.
+
+The stages below the cut are frozen, so they ran once, and training starts from their stored activations. Starting from the probe's
+head keeps the pretrained features from being distorted by a random one (Kumar et al. 2022, sec. 3).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from headstart.core import Batch, Net, Source
+from headstart.methods.features.ridge import RidgeLOO
+from headstart.methods.method import Arm, Level, Method, View, knob
+
+
+@dataclass(frozen=True)
+class FineTune(Method):
+    """Fine-tune from a cut.
+
+    Parameters
+    ----------
+    depth : which of the source's tuning cuts to start from; 0 is the one nearest to the output (cheapest)
+    rate : peak learning rate of AdamW in the last stage; 1e-3 with decay .8 is the middle of what the field uses for a body
+        that is fine-tuned after its head (layer-wise decay: Clark et al. 2020; AutoGluon uses .9 and 1e-4 to 4e-4)
+    decay : factor on the rate from one stage to the one before it
+    steps : optimiser steps of 32 cases; budgets in steps hold for any n (BiT, Kolesnikov et al. 2020)
+    smoothing : label smoothing, 0..1
+    dropout : share of the features dropped before the head, 0..1
+
+    Examples
+    --------
+    >>> FineTune(decay=0.5).rates(3, 0.0)
+    [0.25, 0.5, 1.0, 1.0]
+    """
+
+    name: ClassVar[str] = "fine-tune"
+    arm: ClassVar[Arm] = "fine-tuned"
+    level: ClassVar[Level] = "model"
+
+    depth: int = knob(0, choices=(0, 1))
+    rate: float = knob(1e-3, low=2e-4, high=3e-3, log=True)
+    decay: float = knob(0.8, choices=(0.65, 0.8, 0.9))
+    steps: int = knob(100, choices=(50, 100, 200))
+    smoothing: float = knob(0.1, choices=(0.0, 0.1))
+    dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
+
+    def cut(self, source: Source) -> int:
+        """Return the cut that training starts from; 0 stands for the deepest of the source's tuning cuts."""
+        return sorted(source.tune_cuts, reverse=True)[min(self.depth, len(source.tune_cuts) - 1)]
+
+    def view(self, source: Source | None) -> View:
+        if source is None:
+            raise ValueError("fine-tuning needs a source")
+        return View("raw", source.name, (self.cut(source),))
+
+    @property
+    def starts_from_probe(self) -> bool:
+        return True
+
+    def build(self, source: Source, *, features: np.ndarray | None, y: np.ndarray, classes: int, seed: int) -> Net:
+        if features is None:
+            raise ValueError("LP-FT starts from a probe: the final features of the training cases are needed")
+        body = copy.deepcopy(source.backbone.above(self.cut(source)))
+        probe = RidgeLOO().fit(features, y)
+        linear = nn.utils.skip_init(nn.Linear, source.dim, classes)
+        weight, bias = probe.linear()
+        # why: ridge scores lie between -1 and 1; the fitted temperature makes them the logits of the calibrated probe
+        sharpness = 1.0 / probe.temperature_
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight * sharpness))
+            linear.bias.copy_(torch.from_numpy(bias * sharpness))
+        return Net(body, nn.Sequential(OrderedDict(dropout=nn.Dropout(self.dropout), linear=linear)))
+
+    def rates(self, stages: int, progress: float) -> list[float]:
+        return [self.decay ** (stages - 1 - i) for i in range(stages)] + [1.0]
+
+    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        return {"cross entropy": functional.cross_entropy(net(batch.x), batch.y, weight=weights, label_smoothing=self.smoothing)}

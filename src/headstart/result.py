@@ -1,0 +1,285 @@
+"""Findings: what a run learned, as plain numbers that go to JSON and back.
+
+Only the standard library is imported here, so a report or another program can read a result without PyTorch.
+Seconds live in ``Result.times`` and in their own file: a repeated run gives the same ``result.json``, byte for byte.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_type_hints
+
+FORMAT = 1
+RESULT_FILE = "result.json"
+TIMES_FILE = "times.json"
+
+
+class Model(Protocol):
+    """What a result needs of the model that it ships: predict, and save itself into a folder."""
+
+    def predict(self, inputs: Sequence[Any]) -> list[Prediction]: ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured number with its interval (``None`` where none can be given) and the number of cases behind it.
+
+    >>> Score("accuracy", 0.81, interval=(0.76, 0.85), n=300)
+    Score(name='accuracy', value=0.81, interval=(0.76, 0.85), n=300, unit='0..1', view='', higher_is_closer=True)
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None = None
+    n: int | None = None
+    unit: str = "0..1"
+    view: str = ""
+    higher_is_closer: bool = True
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted label with its calibrated probability, 0..1, and the probability of every label in the model's order."""
+
+    label: str
+    probability: float
+    probabilities: tuple[float, ...]
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried: ``folds`` holds a score per fold, fewer than planned where the trial was stopped early."""
+
+    number: int
+    arm: Literal["baseline", "frozen", "fine-tuned"]
+    method: str
+    source: str | None
+    params: Mapping[str, Any]
+    folds: tuple[float, ...]
+    status: Literal["complete", "stopped", "failed"] = "complete"
+    reason: str = ""
+
+    @property
+    def score(self) -> float:
+        """Mean over the folds that ran; minus infinity when none did."""
+        return sum(self.folds) / len(self.folds) if self.folds else float("-inf")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The chosen setting of one arm: its score over the judging folds, and on the test split that nothing tuned on."""
+
+    name: Literal["baseline", "frozen", "fine-tuned"]
+    trial: int
+    method: str
+    source: str | None
+    params: Mapping[str, Any]
+    cv: Score
+    test: Score
+    folds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The guard's answer. ``gain`` is transfer minus no transfer in the metric's unit; ``interval`` has the stated ``level``."""
+
+    decision: Literal["transfer", "do not transfer", "undecided"]
+    ship: Literal["transfer", "baseline"]
+    gain: float
+    interval: tuple[float, float]
+    p_gain: float
+    margin: float
+    folds: int
+    level: float = 0.90
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.decision} (gain {self.gain:+.3f}, {self.level:.0%} interval {low:+.3f} to {high:+.3f}, P(gain > {self.margin:g}) = {self.p_gain:.2f})"
+
+
+@dataclass(frozen=True)
+class RankedSource:
+    """A source and what a cheap probe on its frozen features scored on the training part."""
+
+    name: str
+    probe: Score
+    parameters: int
+    dim: int
+    licence: str
+    why: str
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Scores of both arms when only ``n`` labelled cases are available for training."""
+
+    n: int
+    transfer: Score
+    baseline: Score
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``counts[i][j]`` test cases of true label ``labels[i]`` were predicted as ``labels[j]``."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that the shipped model got wrong; ``thumbnail`` is a ``data:`` address of a small JPEG."""
+
+    path: str
+    truth: str
+    predicted: str
+    probability: float
+    thumbnail: str
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A two-dimensional picture of the features: ``label[i]`` indexes ``labels``; ``method`` names how it was drawn."""
+
+    method: str
+    labels: tuple[str, ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    label: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error and log loss on the test split, before and after temperature scaling (Guo et al. 2017)."""
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+    log_loss_before: float
+    log_loss_after: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in the user's data, before anything ran."""
+
+    n: int
+    classes: Mapping[str, int]
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    modes: Mapping[str, int]
+    rotated: int
+    unreadable: tuple[str, ...]
+    duplicates: int
+    conflicts: tuple[str, ...]
+    groups: int | None
+    n_train: int
+    n_test: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How to repeat the run: command, seed, versions and hashes."""
+
+    command: str
+    seed: int
+    budget: str
+    versions: Mapping[str, str]
+    data_sha256: str
+    weights_sha256: Mapping[str, str]
+    engine: str
+    dtype: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything a run found. ``stopped_by`` is "plan" when all planned trials ran and "budget" when time ended first."""
+
+    task: str
+    kind: str
+    metric: str
+    labels: tuple[str, ...]
+    verdict: Verdict
+    found: Found
+    sources: tuple[RankedSource, ...]
+    trials: tuple[Trial, ...]
+    arms: tuple[Arm, ...]
+    shipped: Literal["baseline", "frozen", "fine-tuned"]
+    curve: tuple[CurvePoint, ...]
+    confusion: Confusion
+    mistakes: tuple[Mistake, ...]
+    map: FeatureMap | None
+    calibration: Calibration | None
+    provenance: Provenance
+    stopped_by: Literal["plan", "budget"]
+    notes: tuple[str, ...] = ()
+    times: Mapping[str, float] = field(default_factory=dict, compare=False)
+    model: Model | None = field(default=None, compare=False, repr=False)
+
+    def arm(self, name: str) -> Arm | None:
+        """Return the arm of that name, or ``None`` when the run has none (the budget ended first)."""
+        return next((a for a in self.arms if a.name == name), None)
+
+    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
+        """Predict with the shipped model: paths, or arrays of shape (h, w, c). Probabilities are calibrated."""
+        if self.model is None:
+            raise ValueError("This result was read from result.json alone. Read the whole folder with headstart.load(folder) to predict.")
+        return self.model.predict(inputs)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``result.json``, ``times.json`` and the shipped model into ``folder``; return the folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULT_FILE).write_text(self.to_json(), encoding="utf-8")
+        (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        if self.model is not None:
+            self.model.save(folder / "model")
+        return folder
+
+    def to_json(self) -> str:
+        """Return the findings as JSON text: sorted keys, no seconds, no model; equal findings give equal bytes."""
+        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model"}}
+        return json.dumps({"format": FORMAT, **plain}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None) -> Result:
+        """Read what :meth:`to_json` wrote. Raises ``ValueError`` for another format."""
+        plain = json.loads(text)
+        if plain.pop("format", None) != FORMAT:
+            raise ValueError(f"this is not a result of format {FORMAT}")
+        return dataclasses.replace(_build(cls, plain), times=dict(times or {}), model=model)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _build(kind: Any, plain: Any) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        return kind(**{k: _build(hints[k], v) for k, v in plain.items()})
+    args = getattr(kind, "__args__", ())
+    origin = getattr(kind, "__origin__", None)
+    if plain is None or origin is Literal:
+        return plain
+    if origin is tuple:
+        inner = args[:1] * len(plain) if len(args) == 2 and args[1] is Ellipsis else args
+        return tuple(_build(a, v) for a, v in zip(inner, plain, strict=True))
+    if origin is None and args:  # X | None
+        return _build(next(a for a in args if a is not type(None)), plain)
+    return plain

@@ -1,0 +1,99 @@
+"""A run's folder: whose it is, whether it is finished, and what to write down so that it can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from headstart.core import InputError, Source, Task
+from headstart.modality.image import Inspection
+from headstart.result import RESULT_FILE, Provenance
+
+RUN_FILE = "run.json"
+LEAST_BUDGET = 10.0
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_budget(budget: str | float) -> float:
+    """Return a budget in seconds.
+
+    >>> parse_budget("5m"), parse_budget("1h30m"), parse_budget(90)
+    (300.0, 5400.0, 90.0)
+    """
+    text = str(budget).strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smh]?)", text)
+    if not parts or "".join(a + b for a, b in parts) != re.sub(r"\s", "", text):
+        raise InputError(f"The budget {budget!r} is not a time. Write seconds, minutes or hours, such as 90s, 5m or 2h.")
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if seconds < LEAST_BUDGET:
+        raise InputError(f"The budget {budget!r} is {seconds:g} seconds; at least {LEAST_BUDGET:g} are needed to measure anything. Try 5m.")
+    return seconds
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run."""
+
+    folder: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is written."""
+        return (self.folder / RESULT_FILE).exists()
+
+    def claim(self, task: Task, inspection: Inspection, sources: Sequence[str], *, budget: float, seed: int, margin: float) -> None:
+        """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
+        mine: dict[str, Any] = {
+            "task": task.target.name,
+            "data": data_sha256(task, inspection),
+            "sources": list(sources),
+            "budget": budget,
+            "seed": seed,
+            "margin": margin,
+            "headstart": version("headstart"),
+        }
+        path = self.folder / RUN_FILE
+        try:
+            if path.exists():
+                self._same(mine, json.loads(path.read_text(encoding="utf-8")))
+                return
+            if self.folder.exists() and any(self.folder.iterdir()):
+                raise InputError(f"{self.folder} is not empty and holds no run of Headstart. Choose another --out, or empty it.")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_suffix(".new")
+            scratch.write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            scratch.replace(path)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written ({error.strerror}). Choose another --out, or free space and rights there.") from None
+
+    def _same(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+        different = [key for key in mine if mine[key] != theirs.get(key)]
+        if different:
+            key = different[0]
+            now = "changed" if key == "data" else f"{theirs.get(key)!r} there, {mine[key]!r} here"
+            raise InputError(f"{self.folder} holds another run (its {key}: {now}). Choose another --out, or remove that folder.")
+
+
+def data_sha256(task: Task, inspection: Inspection) -> str:
+    """Hash every input's bytes with its label and group, in order."""
+    groups = [None] * len(task.target) if task.target.groups is None else [str(g) for g in task.target.groups]
+    rows = list(zip(inspection.digests, [str(v) for v in task.target.y or ()], groups, strict=True))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def provenance(task: Task, inspection: Inspection, sources: Mapping[str, Source], *, command: str, seed: int, budget: float) -> Provenance:
+    """Return how to repeat the run."""
+    import torch
+
+    packages = ("headstart", "torch", "torchvision", "timm", "scikit-learn", "numpy", "pillow", "optuna")
+    versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
+    data = data_sha256(task, inspection)
+    weights = {name: source.weights_sha256 for name, source in sources.items()}
+    return Provenance(command, seed, f"{budget:g} s", versions, data, weights, "PyTorch, channels last", "float32, stored as float16", torch.get_num_threads())

@@ -1,0 +1,240 @@
+"""Search: spend a budget on candidates, and write every finished piece down.
+
+Each arm is one Optuna study in ``journal.sqlite``; each fold's probabilities are one file in ``folds/``, named by the content that made them.
+A run that was killed replays its decisions from both and computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core import InputError, Source
+from headstart.evaluate import balanced_accuracy
+from headstart.learner import Candidate, learn, with_params
+from headstart.methods.method import Arm, Closed, Knob, Method, space
+from headstart.result import Trial
+from headstart.train import OutOfTime
+from headstart.views import Views
+
+HOPELESS = ((1, 0.10), (2, 0.03))
+ATTEMPTS = 16
+
+
+@dataclass
+class Clock:
+    """The user's budget in seconds. ``spent`` is what earlier, interrupted calls had already used well."""
+
+    budget: float
+    spent: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def used(self) -> float:
+        """Seconds used so far."""
+        return self.spent + time.monotonic() - self.began
+
+    def deadline(self, share: float) -> float:
+        """Return the ``time.monotonic`` at which that share of the budget is used."""
+        return self.began + self.budget * share - self.spent
+
+    def late(self, share: float, *, need: float = 0.0) -> bool:
+        """Whether ``need`` more seconds would pass that share of the budget."""
+        return self.used() + need > self.budget * share
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Finished folds on disk: an atomic file each, named by the hash of everything that determines it."""
+
+    folder: Path
+
+    def outcome(self, key: Mapping[str, Any], make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+        """Return the stored probabilities and the seconds they took, or make and store them."""
+        path = self.folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["proba"], float(stored["seconds"])
+        began = time.monotonic()
+        proba = make()
+        seconds = time.monotonic() - began
+        self.folder.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        with scratch.open("wb") as file:
+            np.savez(file, proba=proba, seconds=seconds)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+        return proba, seconds
+
+    def seconds(self) -> float:
+        """Seconds that went into everything stored here."""
+        total = 0.0
+        for path in sorted(self.folder.glob("*.npz")):
+            with np.load(path, allow_pickle=False) as stored:
+                total += float(stored["seconds"])
+        return total
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where candidates are measured: views, class codes ``y`` (n,), identical folds for all, and the ledger."""
+
+    views: Views
+    y: np.ndarray
+    classes: int
+    ledger: Ledger
+    seed: int
+
+    def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
+        """Return the probabilities (n_test, c) of one fold and the seconds they took. Raises ``OutOfTime``."""
+        rows = hashlib.sha256(json.dumps([[self.views.digests[i] for i in train], self.y[train].tolist()]).encode()).hexdigest()
+        tests = hashlib.sha256(json.dumps([self.views.digests[i] for i in test]).encode()).hexdigest()
+        key = {"candidate": candidate.describe(), "train": rows, "test": tests, "seed": self.seed}
+
+        def make() -> np.ndarray:
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            fitted = learn(candidate, self.views, train, self.y, classes=self.classes, seed=self.seed, deadline=deadline)
+            return fitted.proba(self.views.array(candidate.view)[test])
+
+        return self.ledger.outcome(key, make)
+
+    def score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
+        """Return the balanced accuracy of one fold and the seconds it took."""
+        proba, seconds = self.fold(candidate, train, test, deadline=deadline)
+        return balanced_accuracy(self.y[test], proba.argmax(axis=1)), seconds
+
+
+@dataclass
+class Search:
+    """Trials of all arms on one arena, in the order in which they ran."""
+
+    arena: Arena
+    folds: Sequence[tuple[np.ndarray, np.ndarray]]
+    storage: str
+    on_trial: Callable[[Trial], None] | None = None
+    trials: list[Trial] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    seconds: dict[int, float] = field(default_factory=dict)
+    ran_out: bool = False
+
+    def best(self, *arms: Arm) -> Trial | None:
+        """Return the complete trial with the highest mean score; the earlier one of equals."""
+        complete = [t for t in self.trials if t.arm in arms and t.status == "complete"]
+        return max(complete, key=lambda t: (t.score, -t.number), default=None)
+
+    def fixed(self, candidates: Iterable[Candidate], *, deadline: float, rival: Trial | None = None) -> None:
+        """Try those candidates in that order; settings already tried are passed over."""
+        for candidate in candidates:
+            if not self._tried(candidate) and not self._try(candidate, deadline=deadline, rival=rival):
+                return
+
+    def propose(
+        self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None
+    ) -> None:
+        """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
+        for turn in range(count):
+            candidate = self._ask(template, sources, turn=turn)
+            if candidate is None or not self._try(candidate, deadline=deadline, rival=rival):
+                return
+
+    def _ask(self, template: Closed | Method, sources: Sequence[Source | None], *, turn: int) -> Candidate | None:
+        """Ask TPE, seeded by the turn and told of every finished trial, so that a resumed run asks the same questions."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        spaces = {name: _distribution(k) for name, k in space(template).items()}
+        named = {"none" if s is None else s.name: s for s in sources}
+        spaces["source"] = optuna.distributions.CategoricalDistribution(tuple(named))
+        seed = int.from_bytes(hashlib.sha256(f"{self.arena.seed}/{template.name}/{turn}".encode()).digest()[:4], "big")
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4))
+        for trial, candidate in zip(self.trials, self.candidates, strict=True):
+            if candidate.method.name == template.name and (trial.source or "none") in named and trial.folds:
+                params = {**dict(trial.params), "source": trial.source or "none"}
+                study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=trial.score))
+        for _ in range(ATTEMPTS):
+            params = dict(study.ask(spaces).params)
+            candidate = Candidate(with_params(template, {k: v for k, v in params.items() if k != "source"}), named[params["source"]])
+            if not self._tried(candidate):
+                return candidate
+        return None
+
+    def _tried(self, candidate: Candidate) -> bool:
+        return any(c.describe() == candidate.describe() for c in self.candidates)
+
+    def _try(self, candidate: Candidate, *, deadline: float, rival: Trial | None) -> bool:
+        """Run one trial fold by fold; return whether there was time for it."""
+        scores: list[float] = []
+        spent = 0.0
+        status, reason = "complete", ""
+        try:
+            for k, (train, test) in enumerate(self.folds):
+                score, seconds = self.arena.score(candidate, train, test, deadline=deadline)
+                scores.append(score)
+                spent += seconds
+                reason = _hopeless(scores, rival) if k + 1 < len(self.folds) else ""
+                if reason:
+                    status = "stopped"
+                    break
+        except OutOfTime:
+            self.ran_out = True
+            return False
+        source = None if candidate.source is None else candidate.source.name
+        trial = Trial(len(self.trials), candidate.arm, candidate.method.name, source, candidate.params, tuple(scores), status, reason)  # type: ignore[arg-type]
+        self.trials.append(trial)
+        self.candidates.append(candidate)
+        self.seconds[trial.number] = spent
+        self._journal(trial, candidate, spent)
+        if self.on_trial is not None:
+            self.on_trial(trial)
+        return True
+
+    def _journal(self, trial: Trial, candidate: Candidate, seconds: float) -> None:
+        """Write the finished trial into the arm's study, once."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(study_name=trial.method, storage=self.storage, direction="maximize", load_if_exists=True)
+        if any(t.user_attrs.get("number") == trial.number for t in study.get_trials(deepcopy=False)):
+            return
+        spaces: dict[str, optuna.distributions.BaseDistribution] = {name: _distribution(k) for name, k in space(candidate.method).items()}
+        attributes = {"number": trial.number, "source": trial.source, "folds": list(trial.folds), "status": trial.status, "seconds": seconds}
+        study.add_trial(optuna.trial.create_trial(params=dict(trial.params), distributions=spaces, value=trial.score, user_attrs=attributes))
+
+
+def _hopeless(scores: Sequence[float], rival: Trial | None) -> str:
+    """Say why a trial is not worth its other folds: it trails the rival on the same folds by more than the margin for that many folds."""
+    if rival is None or not scores:
+        return ""
+    k = len(scores)
+    gap = float(np.mean(rival.folds[:k]) - np.mean(scores))
+    margin = next((m for folds, m in reversed(HOPELESS) if k >= folds), np.inf)
+    return f"{gap:.3f} behind trial {rival.number} after {k} of its folds" if gap > margin else ""
+
+
+def _distribution(knob: Knob) -> Any:
+    import optuna
+
+    if knob.choices:
+        return optuna.distributions.CategoricalDistribution(knob.choices)
+    return optuna.distributions.FloatDistribution(knob.low, knob.high, log=knob.log)
+
+
+def storage_of(folder: Path) -> str:
+    """Return the address of the journal in ``folder`` for Optuna, and make the folder. Raises ``InputError`` where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}). Choose another --out, or free space and rights there.") from None
+    return f"sqlite:///{(folder / 'journal.sqlite').resolve()}"

@@ -1,0 +1,109 @@
+"""Views: the numbers that methods learn from, each made once.
+
+A method names a view (pixels, pooled activations, raw activations at a cut, small images); this room makes it from the inputs, through the
+activation store, so that neither another trial nor another run computes it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstart.activations import Activations, extract
+from headstart.activations.store import Store
+from headstart.core import InputError, Preprocess, Source
+from headstart.methods.method import View
+
+SHARD = 256
+
+
+@dataclass
+class Views:
+    """The views of one list of inputs; rows keep the order of ``items``.
+
+    ``progress`` is called with the number of inputs newly finished; it may raise to stop the work, and what is stored stays stored.
+    """
+
+    items: Sequence[Any]
+    digests: Sequence[str]
+    sources: Mapping[str, Source]
+    store: Store
+    progress: Callable[[str, int], None] | None = None
+    computed: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _made: dict[Any, np.ndarray] = field(default_factory=dict, repr=False)
+    _activations: dict[str, Activations] = field(default_factory=dict, repr=False)
+
+    def prime(self, name: str) -> None:
+        """Run the source's frozen stages once over all inputs: every cut pooled, the tuning cuts whole."""
+        if name in self._activations:
+            return
+        source = self.sources[name]
+        began = time.monotonic()
+        every = tuple(range(1, len(source.stages) + 1))
+        done = extract(source, self.items, digests=self.digests, cuts=every, raw=source.tune_cuts, store=self.store, progress=self._tick(name))
+        self._activations[name] = done
+        self.computed[name] = done.computed
+        self.seconds[name] = time.monotonic() - began
+
+    def array(self, view: View) -> np.ndarray:
+        """Return the view of all inputs, (n, ...)."""
+        if view not in self._made:
+            self._made[view] = self._make(view)
+        return self._made[view]
+
+    def _make(self, view: View) -> np.ndarray:
+        if view.kind in {"pixels", "handmade"}:
+            return self._simple(view.kind)
+        if view.kind == "image":
+            return self._images(view.side)
+        if view.source is None or view.source not in self.sources:
+            raise InputError(f"The view {view} names no source of this run. Sources: {', '.join(self.sources) or 'none'}.")
+        self.prime(view.source)
+        activations = self._activations[view.source]
+        if view.kind == "raw":
+            return np.asarray(activations.raw[view.cuts[0]])
+        return np.ascontiguousarray(np.concatenate([activations.pooled[c] for c in view.cuts], axis=1))
+
+    def _simple(self, kind: str) -> np.ndarray:
+        from headstart.modality import simple
+
+        make = simple.pixels if kind == "pixels" else simple.handmade
+        return self._stored({"view": kind, **simple.version()}, lambda items: make(items), label=kind)
+
+    def _images(self, side: int) -> np.ndarray:
+        from headstart.modality.image import normalise, prepare, read
+
+        preprocess = Preprocess(size=side, crop=1.0)
+
+        def make(items: Sequence[Any]) -> np.ndarray:
+            import torch
+
+            pixels = torch.stack([prepare(read(item), preprocess) for item in items])
+            return normalise(pixels, preprocess).contiguous().numpy().astype(np.float16)
+
+        from headstart.modality import simple
+
+        return self._stored({"view": "image", "side": side, **simple.version()}, make, label=f"{side} px images")
+
+    def _stored(self, fields: Mapping[str, Any], make: Callable[[Sequence[Any]], np.ndarray], *, label: str) -> np.ndarray:
+        """Make what the store lacks, in shards, and read all rows back from it."""
+        space = self.store.space(fields)
+        missing = list(space.missing(self.digests))
+        tick = self._tick(label)
+        for i in range(0, len(missing), SHARD):
+            rows = missing[i : i + SHARD]
+            space.append([self.digests[r] for r in rows], make([self.items[r] for r in rows]))
+            tick(len(rows))
+        return np.asarray(space.read(self.digests))
+
+    def _tick(self, label: str) -> Callable[[int], None]:
+        def tick(k: int) -> None:
+            if self.progress is not None:
+                self.progress(label, k)
+
+        return tick
