@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
 
-from headstart.methods.features.door import case_weights, enter_fit, enter_predict
+from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
 
 ROWS = 1024  # rows of the similarity matrix held at once
 RESOLUTION = 1e-8  # cosines closer than this are equal, and the earlier training case goes first
@@ -49,15 +49,16 @@ class KNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> KNN:
         """Store X (n, d) and y (n,), and choose k."""
         X, codes = enter_fit(self, X, y)
-        self._scaler = StandardScaler().fit(X)
-        self._cases, self._codes = _unit(self._scaler.transform(X)), codes
-        self._weights = case_weights(codes, balanced=self.balanced)
-        ks = sorted({k for k in self.k if k <= len(X) - 1}) or [1]
-        similar, who = self._neighbours(self._cases, k=ks[-1], leave_own=True)
-        rows = np.arange(len(X))
-        proba = {k: self._vote(similar[:, :k], who[:, :k]) for k in ks}
-        self.path_ = {k: float(-np.average(np.log(p[rows, codes]), weights=self._weights)) for k, p in proba.items()}
-        self.k_ = max(ks, key=lambda k: (-self.path_[k], k))
+        with one_thread():
+            self._scaler = StandardScaler().fit(X)
+            self._cases, self._codes = _unit(self._scaler.transform(X)), codes
+            self._weights = case_weights(codes, balanced=self.balanced)
+            ks = sorted({k for k in self.k if k <= len(X) - 1}) or [1]
+            similar, who = self._neighbours(self._cases, k=ks[-1], leave_own=True)
+            rows = np.arange(len(X))
+            proba = {k: self._vote(similar[:, :k], who[:, :k]) for k in ks}
+            self.path_ = {k: float(-np.average(np.log(p[rows, codes]), weights=self._weights)) for k, p in proba.items()}
+            self.k_ = max(ks, key=lambda k: (-self.path_[k], k))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from headstart.methods.features.door import case_weights, enter_fit, enter_predict
+from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
 
 CS = tuple(10.0 ** (-5 + 7 * i / 9) for i in range(10))  # why: on standardised pooled activations the best C lies between 1e-4 and 1
 MAX_ITER = 1000
@@ -63,19 +63,20 @@ class LogisticPath(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, groups: Any = None) -> LogisticPath:
         """Fit on X (n, d) and y (n,); rows that share a value of ``groups`` (n,) share an inner fold."""
         X, codes = enter_fit(self, X, y)
-        scaler = StandardScaler().fit(X)
-        Z, basis = _row_space(scaler.transform(X))
-        weights = case_weights(codes, balanced=self.balanced)
-        cs = np.sort(np.asarray(self.cs, dtype=np.float64))
-        splits = _inner_splits(codes, groups, folds=self.inner_folds, seed=self.seed)
-        self.converged_ = True
-        self.path_ = self._path(Z, codes, weights, cs, splits) if splits else None
-        best = int(np.argmin(self.path_)) if self.path_ is not None else int(np.argmin(np.abs(np.log(cs * X.shape[1]))))
-        self.C_ = float(cs[best])
-        coef, intercept = self._solve(_model(), self.C_, Z, codes, weights)
-        coef = coef if basis is None else coef @ basis.T
-        self.coef_ = coef / scaler.scale_
-        self.intercept_ = intercept - self.coef_ @ scaler.mean_
+        with one_thread():
+            scaler = StandardScaler().fit(X)
+            Z, basis = _row_space(scaler.transform(X))
+            weights = case_weights(codes, balanced=self.balanced)
+            cs = np.sort(np.asarray(self.cs, dtype=np.float64))
+            splits = _inner_splits(codes, groups, folds=self.inner_folds, seed=self.seed)
+            self.converged_ = True
+            self.path_ = self._path(Z, codes, weights, cs, splits) if splits else None
+            best = int(np.argmin(self.path_)) if self.path_ is not None else int(np.argmin(np.abs(np.log(cs * X.shape[1]))))
+            self.C_ = float(cs[best])
+            coef, intercept = self._solve(_model(), self.C_, Z, codes, weights)
+            coef = coef if basis is None else coef @ basis.T
+            self.coef_ = coef / scaler.scale_
+            self.intercept_ = intercept - self.coef_ @ scaler.mean_
         return self
 
     def _path(self, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray, cs: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

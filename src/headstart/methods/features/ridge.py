@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.preprocessing import StandardScaler
 
-from headstart.methods.features.door import case_weights, enter_fit, enter_predict
+from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
 
 ALPHAS = tuple(10.0 ** (-1 + i / 2) for i in range(15))  # 0.1 .. 1e6; why: the Gram matrix of standardised features has trace n d
 SHARPEST = 100.0  # largest factor on decisions; they lie about 2 apart
@@ -57,19 +57,20 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> RidgeLOO:
         """Fit on X (n, d) and y (n,)."""
         X, codes = enter_fit(self, X, y)
-        scaler = StandardScaler().fit(X)
-        weights = case_weights(codes, balanced=self.balanced)
-        Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
-        path = _decompose(scaler.transform(X), Y, weights)
-        residuals = [path.left_out(alpha) for alpha in self.alphas]
-        self.path_ = np.array([np.average(np.square(r).mean(axis=1), weights=weights) for r in residuals])
-        best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
-        self.alpha_ = float(self.alphas[best])
-        self.loo_decision_ = Y - residuals[best]
-        self.sharpness_ = _sharpness(self.loo_decision_, codes, weights)
-        coef, intercept = path.solve(self.alpha_)
-        self.coef_ = coef / scaler.scale_
-        self.intercept_ = intercept - self.coef_ @ scaler.mean_
+        with one_thread():
+            scaler = StandardScaler().fit(X)
+            weights = case_weights(codes, balanced=self.balanced)
+            Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+            path = _decompose(scaler.transform(X), Y, weights)
+            residuals = [path.left_out(alpha) for alpha in self.alphas]
+            self.path_ = np.array([np.average(np.square(r).mean(axis=1), weights=weights) for r in residuals])
+            best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
+            self.alpha_ = float(self.alphas[best])
+            self.loo_decision_ = Y - residuals[best]
+            self.sharpness_ = _sharpness(self.loo_decision_, codes, weights)
+            coef, intercept = path.solve(self.alpha_)
+            self.coef_ = coef / scaler.scale_
+            self.intercept_ = intercept - self.coef_ @ scaler.mean_
         return self
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:

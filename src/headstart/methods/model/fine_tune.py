@@ -72,11 +72,9 @@ class FineTune(Method):
         probe = RidgeLOO().fit(features, y)
         linear = nn.utils.skip_init(nn.Linear, source.dim, classes)
         weight, bias = probe.linear()
-        # why: ridge scores lie between -1 and 1; the fitted temperature makes them the logits of the calibrated probe
-        sharpness = 1.0 / probe.temperature_
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(weight * sharpness))
-            linear.bias.copy_(torch.from_numpy(bias * sharpness))
+            linear.weight.copy_(torch.from_numpy(weight))
+            linear.bias.copy_(torch.from_numpy(bias))
         return Net(body, nn.Sequential(OrderedDict(dropout=nn.Dropout(self.dropout), linear=linear)))
 
     def rates(self, stages: int, progress: float) -> list[float]:
