@@ -25,7 +25,7 @@ from headstart.methods import FineTune, Probe, Scratch, Simple
 from headstart.modality.image import Inspection, inspect
 from headstart.modality.vision import random_twin
 from headstart.result import Arm, Found, RankedSource, Result, Score, Trial, Verdict
-from headstart.runs import Run, parse_budget, provenance
+from headstart.runs import Run, full_disk_explained, parse_budget, provenance
 from headstart.search import Arena, Clock, Ledger, Search, storage_of
 from headstart.train import OutOfTime
 from headstart.views import Views
@@ -121,10 +121,11 @@ def transfer(
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
-        bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed)
-        result = _story(bench, margin=margin, budget=seconds, command=command)
-        if out is not None:
-            result.save(run.folder)
+        with full_disk_explained(run.folder):
+            bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed)
+            result = _story(bench, margin=margin, budget=seconds, command=command)
+            if out is not None:
+                result.save(run.folder)
         return result
 
 

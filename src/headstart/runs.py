@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +82,27 @@ class Run:
             key = different[0]
             now = "changed" if key == "data" else f"{theirs.get(key)!r} there, {mine[key]!r} here"
             raise InputError(f"{self.folder} holds another run (its {key}: {now}). Choose another --out, or remove that folder.")
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk, wherever it is met, into one line that says how to go on."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+        return
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+    except (RuntimeError, StorageInternalError, DBAPIError) as error:
+        # why: SQLite (through SQLAlchemy and Optuna) and safetensors report a full disk in words only
+        words = f"{error!r} {error.__cause__!r}"
+        if "disk is full" not in words and "No space left" not in words:
+            raise
+    free = shutil.disk_usage(folder).free if folder.exists() else 0
+    raise InputError(f"{folder}: the disk is full ({free / 2**20:.1f} MiB free). Free space and run the same command again; what is finished is kept.")
 
 
 def data_sha256(task: Task, inspection: Inspection) -> str:
