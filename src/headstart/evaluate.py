@@ -128,8 +128,8 @@ def folds(y: Sequence[Any] | np.ndarray, *, groups: Sequence[Any] | np.ndarray |
 
     Examples
     --------
-    >>> [test.tolist() for _, test in folds([0, 0, 1, 1], k=2, seed=0)]
-    [[0, 2], [1, 3]]
+    >>> [(len(train), len(test)) for train, test in folds(["a"] * 4 + ["b"] * 4, k=2, repeats=2, seed=0)]
+    [(4, 4), (4, 4), (4, 4), (4, 4)]
     """
     names, codes, units = _classes_and_units(y, groups)
     per_class = np.array([len(np.unique(units[codes == c])) for c in range(len(names))])
@@ -144,13 +144,23 @@ def folds(y: Sequence[Any] | np.ndarray, *, groups: Sequence[Any] | np.ndarray |
     return out
 
 
+def share_tested(splits: Sequence[Split]) -> float:
+    """Return n_test / n, the mean over splits: what the interval of a mean and the guard ask for. ``folds`` may give fewer than the k asked.
+
+    >>> share_tested(folds(["a"] * 10 + ["b"] * 2, k=5, seed=0))
+    0.5
+    """
+    return float(np.mean([len(test) / (len(train) + len(test)) for train, test in splits]))
+
+
 def interval_of_mean(fold_scores: Sequence[float], *, test_share: float, level: float = 0.90) -> tuple[float, float] | None:
     """Return the corrected resampled t interval of a mean score (Nadeau & Bengio 2003), within 0..1; ``None`` with fewer than two folds.
 
     ``test_share`` is n_test / n of a fold. Equal scores in every fold give an interval of no width: no spread was seen.
 
-    >>> interval_of_mean([0.6, 0.8], test_share=0.5, level=0.5)  # 0.7 +- 1.0 sqrt(0.02 (1/2 + 1)), t(1) quantile 1
-    (0.5267949192431122, 0.8732050807568877)
+    >>> low, high = interval_of_mean([0.6, 0.8], test_share=0.5, level=0.5)  # 0.7 +- 1.0 sqrt(0.02 (1/2 + 1)), t(1) quantile 1
+    >>> round(low, 4), round(high, 4)
+    (0.5268, 0.8732)
     """
     if len(fold_scores) < 2:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import Source, Task
-from headstart.evaluate import METRIC, expected_calibration_error, interval_of_mean, log_loss, scale
+from headstart.evaluate import METRIC, expected_calibration_error, interval_of_mean, log_loss, scale, share_tested
 from headstart.learner import Candidate
 from headstart.methods.method import View
 from headstart.modality.image import Inspection, thumbnail
@@ -85,13 +85,14 @@ def describe(found: Found) -> str:
 
 
 def curve(
-    arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock, k: int
+    arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock
 ) -> tuple[CurvePoint, ...]:
     """Score frozen features and the baseline when they train on fewer labels: the same draws, the same judging folds for both."""
     transfer, baseline = candidates
     if transfer is None or baseline is None or baseline.source is not None:
         return ()
     points: list[CurvePoint] = []
+    share = share_tested(pairs)
     for n in _sizes(arena.y, pairs, arena.classes):
         scores: list[list[float]] = [[], []]
         try:
@@ -101,7 +102,7 @@ def curve(
                     scores[side].append(arena.score(candidate, rows, test, deadline=clock.deadline(0.97))[0])
         except OutOfTime:
             break
-        a, b = (Score(METRIC, float(np.mean(s)), interval=interval_of_mean(s, test_share=1 / k), n=n) for s in scores)
+        a, b = (Score(METRIC, float(np.mean(s)), interval=interval_of_mean(s, test_share=share), n=n) for s in scores)
         points.append(CurvePoint(n, a, b))
     return tuple(points)
 

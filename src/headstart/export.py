@@ -165,7 +165,14 @@ def _head(path: Path) -> Any:
     return skops.io.load(path, trusted=sorted(ours | TRUSTED))
 
 
-TRUSTED = frozenset({"sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"})
+TRUSTED = frozenset(
+    {
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.tree._tree.Tree",
+    }
+)
 
 
 def _contiguous(module: nn.Module) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def judge(
     ----------
     with_transfer, without : J scores, 0..1 and higher is better, of both arms on the same folds in the same order
     margin : gain that would matter, in the unit of the scores; 0 asks for any gain at all
-    test_share : n_test / (n_train + n_test) of a fold; 0.2 for five folds
+    test_share : n_test / (n_train + n_test) of a fold; 0.2 for five folds, ``evaluate.share_tested(splits)`` in general
     level : of the two-sided interval; 0.90 makes each wrong call a 5 % event
 
     Returns
@@ -66,21 +66,21 @@ def judge(
     gains = _differences(with_transfer, without)
     gain, folds = float(gains.mean()), len(gains)
     low, high, p_gain = _interval(gains, margin=margin, test_share=test_share, level=level)
-    beats = gain - margin > NO_SPREAD
     decision: Literal["transfer", "do not transfer", "undecided"] = "undecided"
     if low - margin > NO_SPREAD:
         decision = "transfer"
-    elif high <= margin and p_gain != 0.5:
+    elif high <= margin and abs(gain - margin) > NO_SPREAD:
         decision = "do not transfer"
-    ship: Literal["transfer", "baseline"] = "transfer" if beats else "baseline"
+    ship: Literal["transfer", "baseline"] = "transfer" if gain - margin > NO_SPREAD else "baseline"
     return Verdict(decision, ship, gain, (low, high), p_gain, float(margin), folds, float(level))
 
 
 def resampled_t(values: Sequence[float] | np.ndarray, *, test_share: float) -> tuple[float, float, int]:
     """Return mean, standard error and degrees of freedom of J >= 2 fold values (Nadeau & Bengio 2003, sec. 3).
 
-    >>> resampled_t([0.0, 0.2], test_share=0.5)  # variance 0.02, times 1/2 + 1
-    (0.1, 0.17320508075688773, 1)
+    >>> mean, error, freedom = resampled_t([0.0, 0.2], test_share=0.5)
+    >>> mean, round(error**2, 4), freedom  # variance 0.02, times 1/2 + 1
+    (0.1, 0.03, 1)
     """
     v = np.asarray(values, dtype=np.float64)
     factor = 1.0 / len(v) + test_share / (1.0 - test_share)
@@ -112,7 +112,7 @@ def _differences(with_transfer: Sequence[float], without: Sequence[float]) -> np
         raise ValueError("There are no fold scores; at least one fold of both arms is needed, and two for an interval.")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         fold = int(np.argmin(np.isfinite(a) & np.isfinite(b)))
-        raise ValueError(f"Fold {fold} scored {a[fold]} with transfer and {b[fold]} without; finite scores are needed. Leave out a fold that failed, in both arms.")
+        raise ValueError(f"Fold {fold} scored {a[fold]} with transfer, {b[fold]} without; finite scores are needed. Leave out a failed fold in both arms.")
     if np.abs(a - b).max() > 1.0:
         raise ValueError(f"Scores differ by up to {np.abs(a - b).max():g}; scores of 0..1 are needed. Divide percentages by 100.")
     return a - b

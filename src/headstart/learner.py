@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.utils.validation import has_fit_parameter
 
 from headstart.core import Net, Source
 from headstart.methods.method import Arm, Closed, Method, View, space
@@ -69,14 +70,17 @@ def learn(
     *,
     classes: int,
     seed: int,
+    groups: np.ndarray | None = None,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
 ) -> Fitted:
-    """Fit the candidate on those rows of the views; ``y`` (n,) holds the class codes of all rows. Raises ``train.OutOfTime``."""
+    """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows. Raises ``train.OutOfTime``."""
     method = candidate.method
     x = views.array(candidate.view)[rows]
     if isinstance(method, Closed):
-        return Fitted(candidate, method.estimator(seed=seed).fit(x, y[rows]), classes)
+        estimator = method.estimator(seed=seed)
+        inner = {"groups": groups[rows]} if groups is not None and has_fit_parameter(estimator, "groups") else {}
+        return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
         final = View("pooled", candidate.source.name, (len(candidate.source.stages),))

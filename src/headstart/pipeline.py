@@ -11,13 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from headstart import evidence
 from headstart.activations.store import Store, default_root
 from headstart.core import Backbone, InputError, Source, Task
-from headstart.evaluate import METRIC, balanced_accuracy, folds, holdout, interval_of_mean, interval_of_test, temperature
+from headstart.evaluate import METRIC, balanced_accuracy, folds, holdout, interval_of_mean, interval_of_test, share_tested, temperature
 from headstart.export import Predictor, load
 from headstart.guard import judge
 from headstart.learner import Candidate, Fitted, learn
@@ -31,11 +32,12 @@ from headstart.train import OutOfTime
 from headstart.views import Views
 
 TEST_SHARE = 0.25
+FOLDS = 5
 SHARES = {"simple": 0.25, "sources": 0.50, "frozen": 0.60, "scratch": 0.66, "fine-tune": 0.78, "test": 0.84, "judge": 0.93}
 
 
-class Observer:
-    """Hears what happens; override what you want to show."""
+class Observer(Protocol):
+    """Hears what happens."""
 
     def say(self, text: str) -> None:
         """Hear one finished fact."""
@@ -45,6 +47,16 @@ class Observer:
 
     def advance(self, label: str, k: int) -> None:
         """Hear that ``k`` more steps of the phase are done."""
+
+
+class Silent:
+    """Hears and says nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def phase(self, name: str, total: int | None) -> None: ...
+
+    def advance(self, label: str, k: int) -> None: ...
 
 
 @dataclass
@@ -71,7 +83,8 @@ class _Bench:
 
     def folds(self, *, repeats: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
         groups = None if self.groups is None else self.groups[self.train]
-        pairs = folds(self.y[self.train], groups=groups, k=5, repeats=repeats, seed=seed)
+        names = [self.task.labels[c] for c in self.y[self.train]]
+        pairs = folds(names, groups=groups, k=FOLDS, repeats=repeats, seed=seed)
         return [(self.train[a], self.train[b]) for a, b in pairs]
 
 
@@ -111,7 +124,8 @@ def transfer(
         the task, a source, the budget or the folder cannot be used, in one line.
     """
     seconds = parse_budget(budget)
-    clock, observer = Clock(seconds), observer or Observer()
+    clock = Clock(seconds)
+    observer = Silent() if observer is None else observer
     _check(task, sources)
     observer.phase("reading images", len(task.target))
     task, inspection = inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance("reading images", k))
@@ -156,7 +170,7 @@ def _bench(
 ) -> _Bench:
     y = np.asarray(task.codes)
     groups = evidence.joined_groups(task.target.groups, inspection.digests)
-    train, test = holdout(y, groups=groups, share=TEST_SHARE, seed=seed)
+    train, test = holdout([str(v) for v in task.target.y or ()], groups=groups, share=TEST_SHARE, seed=seed)
     ledger = Ledger(run.folder / "folds")
     clock.spent = ledger.seconds() if ledger.folder.exists() else 0.0
     table = {s.name: s for s in sources}
@@ -167,7 +181,7 @@ def _bench(
             raise OutOfTime
 
     views = Views(task.target.x, inspection.digests, table, Store(default_root()), progress)
-    arena = Arena(views, y, len(task.labels), ledger, seed)
+    arena = Arena(views, y, len(task.labels), ledger, seed, groups)
     search = Search(arena, (), storage_of(run.folder), on_trial=lambda t: observer.say(_line(t)))
     bench = _Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed)
     search.folds = bench.folds(repeats=1, seed=seed)
@@ -202,7 +216,7 @@ def _rank(bench: _Bench) -> tuple[RankedSource, ...]:
 
 def _ranked(bench: _Bench, trial: Trial, place: int) -> RankedSource:
     source = bench.sources[trial.source or ""]
-    interval = interval_of_mean(trial.folds, test_share=1 / len(trial.folds))
+    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
     score = Score(METRIC, trial.score, interval=interval, n=len(bench.train))
     why = f"rank {place}: ridge on its frozen {source.dim}-dimensional features, trained on {source.trained_on}"
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
@@ -260,7 +274,7 @@ def _test(bench: _Bench) -> dict[str, tuple[Trial, Fitted, np.ndarray]]:
         candidate = bench.search.candidates[trial.number]
         deadline = bench.clock.deadline(SHARES["test"]) if arm == "fine-tuned" else math.inf
         try:
-            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, classes=bench.classes, seed=bench.seed, deadline=deadline)
+            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, classes=bench.classes, seed=bench.seed, groups=bench.groups, deadline=deadline)
         except OutOfTime:
             bench.search.ran_out = True
             continue
@@ -274,13 +288,14 @@ def _judge_arms(bench: _Bench, fitted: dict[str, tuple[Trial, Fitted, np.ndarray
     arms = []
     fresh = bench.folds(repeats=3, seed=bench.seed + 1)
     k = len(fresh) // 3
+    share = share_tested(fresh)
     for name, (trial, _, proba) in fitted.items():
         candidate = bench.search.candidates[trial.number]
         looped = trial.method in {FineTune.name, Scratch.name}
         repeats = 3 if not looped else _count(budget, per=600, low=1, high=3)
         scores = _fold_scores(bench, candidate, fresh[: k * repeats], required=name == "baseline")
         if scores:
-            arms.append(_arm(bench, name, trial, scores, proba, share=1 / k))
+            arms.append(_arm(bench, name, trial, scores, proba, share=share))
     return tuple(arms)
 
 
@@ -314,8 +329,7 @@ def _verdict(bench: _Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verd
         return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline
     best = max(rivals, key=lambda a: bench.search.trials[a.trial].score)
     shared = min(len(best.folds), len(baseline.folds))
-    k = len(bench.search.folds)
-    verdict = judge(best.folds[:shared], baseline.folds[:shared], margin=margin, test_share=1 / k)
+    verdict = judge(best.folds[:shared], baseline.folds[:shared], margin=margin, test_share=share_tested(bench.search.folds))
     return verdict, best if verdict.ship == "transfer" else baseline
 
 
@@ -335,10 +349,9 @@ def _result(
     trial, model, proba = fitted[winner.name]
     heat = _temperature(bench, trial)
     labels, truth = bench.task.labels, bench.y[bench.test]
-    k = len(bench.search.folds)
     curve_pairs = bench.folds(repeats=1, seed=bench.seed + 1)
     pair = (bench.search.best("frozen"), bench.search.best("baseline"))
-    curve = evidence.curve(bench.arena, [None if t is None else bench.search.candidates[t.number] for t in pair], curve_pairs, clock=bench.clock, k=k)
+    curve = evidence.curve(bench.arena, [None if t is None else bench.search.candidates[t.number] for t in pair], curve_pairs, clock=bench.clock)
     picture = evidence.feature_map(bench.arena, bench.sources, ranked, bench.train, labels, clock=bench.clock)
     predictor = Predictor.of(model, labels, temperature=heat)
     times = {f"trial.{n}": s for n, s in bench.search.seconds.items()} | {f"features.{n}": s for n, s in bench.arena.views.seconds.items()}

@@ -92,17 +92,18 @@ class Arena:
     classes: int
     ledger: Ledger
     seed: int
+    groups: np.ndarray | None = None
 
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
         """Return the probabilities (n_test, c) of one fold and the seconds they took. Raises ``OutOfTime``."""
-        rows = hashlib.sha256(json.dumps([[self.views.digests[i] for i in train], self.y[train].tolist()]).encode()).hexdigest()
-        tests = hashlib.sha256(json.dumps([self.views.digests[i] for i in test]).encode()).hexdigest()
-        key = {"candidate": candidate.describe(), "train": rows, "test": tests, "seed": self.seed}
+        groups = None if self.groups is None else self.groups[train].tolist()
+        rows = [[self.views.digests[i] for i in train], self.y[train].tolist(), groups, [self.views.digests[i] for i in test]]
+        key = {"candidate": candidate.describe(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), "seed": self.seed}
 
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
-            fitted = learn(candidate, self.views, train, self.y, classes=self.classes, seed=self.seed, deadline=deadline)
+            fitted = learn(candidate, self.views, train, self.y, classes=self.classes, seed=self.seed, groups=self.groups, deadline=deadline)
             return fitted.proba(self.views.array(candidate.view)[test])
 
         return self.ledger.outcome(key, make)

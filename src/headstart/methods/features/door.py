@@ -25,7 +25,7 @@ def enter_fit(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     check_classification_targets(y)
     head.classes_, codes = np.unique(y, return_inverse=True)
     if len(head.classes_) < 2:
-        raise InputError(f"y holds only one class, {head.classes_[0]!r}; {type(head).__name__} needs at least 2. Add cases of another class.")
+        raise InputError(f"y holds only one class, {str(head.classes_[0])!r}; {type(head).__name__} needs at least 2. Add cases of another class.")
     return X, codes
 
 

@@ -88,7 +88,8 @@ class LogisticPath(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 coef, intercept = self._solve(model, c, Z[train], codes[train], weights[train])
                 log_proba = log_softmax(Z[test] @ coef.T + intercept, axis=1)
                 loss[i] -= weights[test] @ log_proba[np.arange(len(test)), codes[test]]
-        return loss / sum(weights[test].sum() for _, test in splits)
+        loss /= sum(weights[test].sum() for _, test in splits)
+        return loss
 
     def _solve(self, model: LogisticRegression, c: float, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (c, d) and (c,): logits of every class; the model keeps its solution for the next, larger C."""
@@ -116,7 +117,8 @@ class LogisticPath(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row (n,)."""
-        most: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        most: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most
 
 

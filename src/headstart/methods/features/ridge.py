@@ -84,13 +84,15 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) in the order of ``classes_``."""
-        W, b = self.linear() if hasattr(self, "coef_") else (np.empty(0), np.empty(0))
-        proba: np.ndarray = softmax(enter_predict(self, X) @ W.T + b, axis=1)
+        X = enter_predict(self, X)
+        W, b = self.linear()
+        proba: np.ndarray = softmax(X @ W.T + b, axis=1)
         return proba
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row (n,)."""
-        most: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        most: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most
 
 
@@ -110,7 +112,8 @@ class _Path:
 
     @property
     def is_dual(self) -> bool:
-        return self.S.shape[0] <= self.S.shape[1]
+        n, d = self.S.shape
+        return bool(n <= d)
 
     def left_out(self, alpha: float) -> np.ndarray:
         """Return (n, c) residuals y_i - prediction of y_i by the model fitted without case i."""
@@ -122,7 +125,8 @@ class _Path:
         else:
             residual = self.T - self.scores @ (shrink[:, None] * self.along)
             left = 1.0 - np.square(self.scores) @ shrink - free
-        return residual / (left * self.root)[:, None]
+        out: np.ndarray = residual / (left * self.root)[:, None]
+        return out
 
     def solve(self, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """Return weights (c, d) and intercepts (c,) on standardised features."""
@@ -135,7 +139,7 @@ def _decompose(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> _Path:
     z_mean, y_mean = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
     root = np.sqrt(weights)
     S, T = root[:, None] * (Z - z_mean), root[:, None] * (Y - y_mean)
-    dual = S.shape[0] <= S.shape[1]
+    dual = len(S) <= S.shape[1]
     values, vectors = eigh(S @ S.T if dual else S.T @ S, driver="evd")
     scores = vectors if dual else S @ vectors
     return _Path(S, T, root, z_mean, y_mean, np.maximum(values, 0.0), vectors, scores, scores.T @ T)

@@ -1,0 +1,261 @@
+"""Heads on activations, against brute force, scikit-learn and planted truth."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from headstart.core import InputError
+from headstart.methods.features import HEADS, KNN, LogisticPath, RidgeLOO
+from headstart.methods.features.door import case_weights
+from headstart.methods.features.logistic import _row_space
+
+SHAPES = [(40, 7), (30, 90)]  # n > d and n < d
+
+
+def clouds(n: int, d: int, *, classes: int = 3, seed: int = 0, spread: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Unbalanced Gaussian clouds with unlike units and means per feature."""
+    rng = np.random.default_rng(seed)
+    y = np.minimum(rng.integers(0, classes + 1, n), classes - 1)
+    y[:classes] = range(classes)
+    X = rng.normal(size=(classes, d))[y] + spread * rng.normal(size=(n, d))
+    return X * rng.uniform(0.1, 10.0, d) + rng.normal(size=d), y
+
+
+@parametrize_with_checks([head() for head in HEADS.values()])
+def test_every_head_is_a_scikit_learn_classifier(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_agree_with_predictions_and_class_names(head, classes):
+    X, y = clouds(60, 5, classes=classes)
+    names = np.array(["zebra", "ant", "cat"])[y]
+    model = head().fit(X, names)
+    proba = model.predict_proba(X)
+    assert proba.shape == (60, classes)
+    assert np.allclose(proba.sum(axis=1), 1.0)
+    assert np.all((proba > 0) & (proba < 1))
+    assert list(model.classes_) == sorted(set(names))
+    assert np.array_equal(model.predict(X), model.classes_[proba.argmax(axis=1)])
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_renaming_classes_and_units_of_features_leave_probabilities_unchanged(head):
+    X, y = clouds(60, 5)
+    proba = head().fit(X, y).predict_proba(X)
+    order = np.array([2, 0, 1])  # class c gets the name order[c]
+    renamed = head().fit(X, order[y]).predict_proba(X)
+    assert np.allclose(renamed[:, order], proba, atol=1e-3)  # lbfgs stops at a tolerance
+    scaled = head().fit(X * 50.0 - 3.0, y).predict_proba(X * 50.0 - 3.0)
+    assert np.allclose(scaled, proba, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_the_same_input_gives_the_same_bytes_and_leaves_it_unchanged(head):
+    X, y = clouds(50, 80)
+    kept = X.copy()
+    first, second = (head().fit(X, y).predict_proba(X).tobytes() for _ in range(2))
+    assert first == second
+    assert np.array_equal(X, kept)
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_one_class_is_refused_in_one_line(head):
+    with pytest.raises(InputError, match=rf"^y holds only one class, 'cat'; {head.__name__} needs at least 2. Add cases of another class.$"):
+        head().fit(np.eye(3), ["cat"] * 3)
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_digits_are_learnt(head):
+    X, y = load_digits(return_X_y=True)
+    model = head().fit(X[:600], y[:600])
+    assert np.mean(model.predict(X[600:]) == y[600:]) > 0.86  # chance 0.10
+
+
+@pytest.mark.parametrize("head", [LogisticPath, RidgeLOO])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("n", "d"), SHAPES)
+def test_linear_gives_the_logits_of_raw_features(head, classes, n, d):
+    X, y = clouds(n, d, classes=classes)
+    model = head().fit(X, y)
+    W, b = model.linear()
+    assert W.shape == (classes, d)
+    assert b.shape == (classes,)
+    assert np.allclose(softmax(X @ W.T + b, axis=1), model.predict_proba(X), atol=1e-12)
+    if classes == 2:
+        assert np.allclose(W[0], -W[1])
+        assert np.array_equal(model.decision_function(X) > 0, model.predict(X) == 1)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize(("n", "d"), SHAPES)
+def test_the_whole_ridge_path_equals_brute_force_leave_one_out(n, d, balanced):
+    X, y = clouds(n, d)
+    w = case_weights(y, balanced=balanced)
+    Z, Y = StandardScaler().fit_transform(X), 2.0 * np.eye(3)[y] - 1.0
+    alphas = (0.1, 3.0, 300.0)
+    model = RidgeLOO(alphas=alphas, balanced=balanced).fit(X, y)
+    errors = []
+    for alpha in alphas:
+        left_out = np.array([_ridge(np.delete(Z, i, 0), np.delete(Y, i, 0), np.delete(w, i), alpha, Z[i]) for i in range(n)])
+        errors.append(np.average(np.square(Y - left_out).mean(axis=1), weights=w))
+        if alpha == model.alpha_:
+            assert np.abs(model.loo_decision_ - left_out).max() < 1e-8
+    assert np.allclose(model.path_, errors, rtol=1e-8)
+    assert model.alpha_ == alphas[int(np.argmin(errors))]
+
+
+def _ridge(Z, Y, w, alpha, z):
+    """Predict z by weighted ridge with a free intercept, from the normal equations."""
+    A = np.hstack([Z, np.ones((len(Z), 1))])
+    penalty = np.diag([alpha] * Z.shape[1] + [0.0])
+    return np.append(z, 1.0) @ np.linalg.solve(A.T @ (w[:, None] * A) + penalty, A.T @ (w[:, None] * Y))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize(("n", "d"), [(120, 10), (60, 100)])
+def test_ridge_chooses_and_predicts_as_scikit_learn_does(n, d, classes):
+    X, y = clouds(n, d, classes=classes)
+    Z = StandardScaler().fit_transform(X)
+    alphas = np.logspace(-1, 5, 13)
+    ours, theirs = RidgeLOO(alphas=tuple(alphas), balanced=False).fit(Z, y), RidgeClassifierCV(alphas=alphas).fit(Z, y)
+    assert ours.alpha_ == pytest.approx(theirs.alpha_)
+    assert np.allclose(ours.decision_function(Z), theirs.decision_function(Z), atol=1e-8)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_logistic_fits_what_scikit_learn_fits_at_that_strength(balanced):
+    X, y = clouds(80, 6)
+    ours = LogisticPath(balanced=balanced).fit(X, y)
+    Z = StandardScaler().fit_transform(X)
+    theirs = LogisticRegression(C=ours.C_, class_weight="balanced" if balanced else None, tol=1e-8, max_iter=5000).fit(Z, y)
+    assert np.allclose(ours.predict_proba(X), theirs.predict_proba(Z), atol=2e-3)
+
+
+def test_logistic_chooses_the_strength_that_grid_search_chooses():
+    X, y = clouds(120, 6)
+    cs = (1e-4, 1e-2, 1.0, 100.0)
+    ours = LogisticPath(cs=cs, balanced=False, seed=3).fit(X, y)
+    folds = StratifiedKFold(4, shuffle=True, random_state=3)
+    search = GridSearchCV(LogisticRegression(max_iter=1000), {"C": cs}, scoring="neg_log_loss", cv=folds).fit(StandardScaler().fit_transform(X), y)
+    assert ours.C_ == search.best_params_["C"]
+    assert np.allclose(ours.path_, -search.cv_results_["mean_test_score"], rtol=2e-3)
+
+
+def test_rotation_into_the_row_space_changes_no_inner_product_and_no_solution():
+    X, y = clouds(25, 60)
+    Z = StandardScaler().fit_transform(X)
+    rotated, basis = _row_space(Z)
+    assert rotated.shape == (25, 25)
+    assert np.allclose(rotated @ basis.T, Z, atol=1e-12)
+    full, small = (LogisticRegression(C=0.01, tol=1e-10, max_iter=5000).fit(F, y) for F in (Z, rotated))
+    assert np.allclose(small.coef_ @ basis.T, full.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [None, "groups"])
+def test_a_class_with_one_member_takes_the_documented_strength(groups):
+    X, y = clouds(30, 10)
+    y = np.where(np.arange(30) == 29, 3, y)
+    if groups is None:
+        model = LogisticPath().fit(X, y)
+    else:
+        model = LogisticPath().fit(X, np.minimum(y, 2), groups=np.where(np.minimum(y, 2) == 0, 0, np.arange(30)))
+    assert model.path_ is None
+    assert model.C_ == min(model.cs, key=lambda c: abs(np.log(c) - np.log(1 / 10)))
+
+
+def test_a_class_with_two_members_gets_two_inner_folds():
+    X, y = clouds(30, 4, classes=2)
+    model = LogisticPath().fit(np.vstack([X, X[:2] + 30.0]), np.append(y, [2, 2]))
+    assert np.isfinite(model.path_).all()
+
+
+def test_groups_keep_copies_out_of_the_held_out_fold():
+    """Thirty random cases, ten copies each, random labels: only memory of a copy can beat chance."""
+    rng = np.random.default_rng(0)
+    X, y, who = rng.normal(size=(30, 40)).repeat(10, axis=0), rng.permutation(np.arange(30) % 2).repeat(10), np.arange(30).repeat(10)
+    assert LogisticPath().fit(X, y).path_.min() < 0.1
+    assert LogisticPath().fit(X, y, groups=who).path_.min() > 0.6  # chance: log 2 = 0.693
+
+
+def test_groups_of_another_length_are_refused():
+    X, y = clouds(30, 4)
+    with pytest.raises(ValueError, match="groups has 3 entries for 30 rows"):
+        LogisticPath().fit(X, y, groups=[1, 2, 3])
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_balancing_lifts_the_recall_of_a_rare_class(head):
+    rng = np.random.default_rng(1)
+    X = np.vstack([rng.normal(0.0, 1.0, (300, 2)), rng.normal(1.0, 1.0, (20, 2))])
+    y = np.repeat([0, 1], [300, 20])
+    recall = {b: np.mean(head(balanced=b).fit(X, y).predict(X)[300:] == 1) for b in (True, False)}
+    assert recall[True] > recall[False] + 0.2
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_ridge_probabilities_are_calibrated_on_fresh_cases(classes):
+    X, y = clouds(2000, 10, classes=classes, spread=2.0)
+    model = RidgeLOO(balanced=False).fit(X[:500], y[:500])
+    proba = model.predict_proba(X[500:])
+    assert abs(proba.max(axis=1).mean() - np.mean(model.predict(X[500:]) == y[500:])) < 0.05
+
+
+def test_ridge_stays_finite_and_unsure_of_little_data_without_a_mistake():
+    X = np.array([[0.0], [0.1], [10.0], [10.1]])
+    top = RidgeLOO().fit(X, [0, 0, 1, 1]).predict_proba(X).max(axis=1)
+    assert np.all((top > 0.6) & (top < 0.95))  # Platt: (2 + 1) / (2 + 2) = 0.75
+
+
+def test_knn_agrees_with_scikit_learn_where_both_vote_alike():
+    X, y = clouds(80, 6)
+    scaler = StandardScaler().fit(X)
+    Q = clouds(40, 6, seed=1)[0]
+    ours = KNN(k=(5,), temperature=1e9, balanced=False).fit(X, y).predict_proba(Q)
+    theirs = KNeighborsClassifier(5, metric="cosine").fit(scaler.transform(X), y).predict_proba(scaler.transform(Q))
+    assert np.allclose(ours, (5 * theirs + 1 / 3) / 6)
+
+
+def test_knn_leave_one_out_equals_fitting_without_the_case():
+    X, y = clouds(40, 5)
+    Z = StandardScaler().fit_transform(X)
+    model = KNN(k=(3,), balanced=False).fit(Z, y)
+    losses = []
+    for i in range(40):
+        cosine = np.delete(Z @ Z[i] / np.linalg.norm(Z, axis=1) / np.linalg.norm(Z[i]), i)
+        near = np.argsort(-cosine)[:3]
+        votes = np.exp((cosine[near] - cosine[near[0]]) / 0.1)
+        own = votes[np.delete(y, i)[near] == y[i]].sum()
+        losses.append(-np.log((own + 1 / 3) / (votes.sum() + 1)))
+    assert model.path_[3] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_knn_with_more_neighbours_asked_than_cases_uses_those_it_can():
+    model = KNN(k=(1, 3, 50)).fit(np.array([[0.0, 1], [0, 2], [1, 0], [2, 0]]), [0, 0, 1, 1])
+    assert set(model.path_) == {1, 3}
+
+
+@pytest.mark.parametrize("head", HEADS.values())
+def test_heads_work_in_cross_validation(head):
+    X, y = clouds(90, 5, spread=0.5)
+    assert cross_val_score(head(), X, y, cv=3, scoring="balanced_accuracy").mean() > 0.95
+
+
+@pytest.mark.parametrize(("head", "n", "seconds"), [(RidgeLOO, 2000, 4.0), (LogisticPath, 500, 6.0)])
+def test_heads_are_fast_on_wide_features(head, n, seconds):
+    """Measured on an idle core: 0.5 s and 0.3 s; the bound allows for a busy machine."""
+    X, y = clouds(n, 1280, classes=5, spread=8.0)
+    start = time.perf_counter()
+    head().fit(X, y)
+    assert time.perf_counter() - start < seconds
