@@ -1,0 +1,122 @@
+"""Activations of frozen stages: each input goes through them once, ever.
+
+One pass serves every wanted cut. Inputs run in blocks whose bounds depend on the list of inputs alone, so that an interrupted run, which
+computes the missing blocks later, gets the same bytes as one that was left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.activations.engine import forward_cuts, pooled, tune_allocator
+from headstart.activations.store import Space, Store
+from headstart.core import Source
+
+BLOCK = 128
+ENGINE = "torch channels_last float32"
+
+
+@dataclass(frozen=True)
+class Activations:
+    """``pooled[cut]`` is (n, d) float32, ``raw[cut]`` (n, ...) float16; ``computed`` counts the inputs that had to run."""
+
+    pooled: dict[int, np.ndarray]
+    raw: dict[int, np.ndarray]
+    computed: int
+
+
+def extract(
+    source: Source,
+    items: Sequence[Any],
+    *,
+    digests: Sequence[str],
+    cuts: Sequence[int],
+    raw: Sequence[int] = (),
+    store: Store,
+    batch: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Activations:
+    """Return the source's activations of all inputs, running only those that the store lacks.
+
+    Parameters
+    ----------
+    items, digests : n inputs and the hashes of their bytes
+    cuts : where pooled activations are wanted (mean over positions, float32)
+    raw : where whole activations are wanted. They are kept in float16, a relative error of at most 2^-11 (measured: no change in probe
+        accuracy), or in float32 where a value lies beyond float16's range of 65,504
+    batch : inputs per pass; above 32 a CPU gains nothing
+    progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
+        blocks already written stay
+
+    The last bits of a network's output may depend on how many inputs share a pass, so every pass has ``batch`` inputs of one block.
+    """
+    spaces = _spaces(source, store, cuts, raw, batch)
+    needed = sorted({i for space in spaces.values() for i in space.missing(digests)})
+    if progress is not None:
+        progress(len(items) - len(needed))
+    if needed:
+        tune_allocator()
+    for rows in _blocks(needed):
+        arrays = _run(source, [items[i] for i in rows], spaces, batch=batch, progress=progress)
+        for key, space in spaces.items():
+            space.append([digests[i] for i in rows], arrays[key])
+    values = {key: space.read(digests) for key, space in spaces.items()}
+    return Activations({c: values["pooled", c] for c in cuts}, {c: values["raw", c] for c in raw}, len(needed))
+
+
+def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int], batch: int) -> dict[tuple[str, int], Space]:
+    from dataclasses import asdict
+
+    shared = {
+        "weights": source.weights_sha256,
+        "source": source.name,
+        "preprocess": asdict(source.backbone.preprocess),
+        "engine": ENGINE,
+        "batch": batch,
+        "view": 0,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
+    }
+    wanted = [("pooled", c) for c in cuts] + [("raw", c) for c in raw]
+    return {(kind, c): store.space({**shared, "kind": kind, "cut": source.backbone.cuts[c]}) for kind, c in wanted}
+
+
+def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:
+    """Group the rows that are needed by the block of the input list they lie in."""
+    block: list[int] = []
+    for i in needed:
+        if block and i // BLOCK != block[-1] // BLOCK:
+            yield block
+            block = []
+        block.append(i)
+    if block:
+        yield block
+
+
+def _run(
+    source: Source, items: Sequence[Any], spaces: Mapping[tuple[str, int], Space], *, batch: int, progress: Callable[[int], None] | None
+) -> dict[tuple[str, int], np.ndarray]:
+    from headstart.modality.image import mapped, normalise, prepare, read
+
+    backbone = source.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    look = backbone.preprocess
+    parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
+    pixels = mapped(lambda item: prepare(read(item), look), items)
+    for start in range(0, len(items), batch):
+        x = torch.stack([next(pixels) for _ in range(min(batch, len(items) - start))])
+        out = forward_cuts(backbone, normalise(x, look), {c for _, c in spaces})
+        for (kind, c), rows in parts.items():
+            rows.append((pooled(out[c]) if kind == "pooled" else _small(out[c])).numpy())
+        if progress is not None:
+            progress(len(x))
+    return {key: np.concatenate(rows) for key, rows in parts.items()}
+
+
+def _small(x: torch.Tensor) -> torch.Tensor:
+    half = x.half()
+    return half.contiguous() if bool(torch.isfinite(half).all()) else x.contiguous()
