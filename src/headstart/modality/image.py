@@ -119,7 +119,7 @@ def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
     from torchvision.transforms.v2 import functional
     from torchvision.transforms.v2 import InterpolationMode
 
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = torch.tensor(image).permute(2, 0, 1)
     mode = InterpolationMode.BICUBIC if preprocess.interpolation == "bicubic" else InterpolationMode.BILINEAR
     resized = functional.resize(pixels, [preprocess.resize], interpolation=mode, antialias=True)
     cropped = functional.center_crop(resized, [preprocess.size, preprocess.size])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from headstart.core import Backbone, InputError, Preprocess, Source
 
 CAFFE_MEAN = (104 / 255, 117 / 255, 123 / 255)  # BGR; the blobs that Caffe's ImageNet models were trained with
+PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
 FIRE = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}  # SqueezeNet 1.1: fire module -> index in torchvision's features
 
 
@@ -101,7 +102,7 @@ def _numpy_pickle(path: Path) -> dict[str, Any]:
 def _from_caffe(arrays: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Map Caffe's names, and kernels (h, w, in, out), to torchvision's names and (out, in, h, w)."""
     names = {"conv1": "features.0", "conv10": "classifier.1"}
-    names |= {f"fire{i}/{part}": f"features.{at}.{part}" for i, at in FIRE.items() for part in ("squeeze1x1", "expand1x1", "expand3x3")}
+    names |= {f"fire{i}/{part}": f"features.{at}.{own}" for i, at in FIRE.items() for part, own in PARTS.items()}
     if set(names) != set(arrays):
         raise InputError(f"{path} does not hold SqueezeNet 1.1 ({', '.join(sorted(set(names) ^ set(arrays)))} differ). Install its package again.")
     state = {}
