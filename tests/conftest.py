@@ -1,0 +1,21 @@
+"""What all tests share: an activation store of their own, and no more threads than the smallest machine that runs them has cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep activations in a folder of this session: nothing of the user's is read or written, and every session starts cold."""
+    with pytest.MonkeyPatch.context() as patch:  # why: subprocesses inherit it, and the session's end takes it back
+        patch.setenv("HEADSTART_CACHE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
