@@ -22,8 +22,8 @@ FLOOR = {
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs"), 3),
     **dict.fromkeys(("learner", "evaluate"), 4),
-    **dict.fromkeys(("search", "evidence"), 5),
-    **dict.fromkeys(("pipeline", "export", "estimator"), 6),
+    **dict.fromkeys(("search", "evidence", "bench"), 5),
+    **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator"), 6),
     **dict.fromkeys(("serve", "report", "contract", "terminal"), 7),
     "cli": 8,
 }

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from headstart.export import load as load
     from headstart.guard import judge as judge
     from headstart.methods import METHODS as METHODS
+    from headstart.pipeline import transfer as transfer
     from headstart.result import Result as Result
     from headstart.runs import parse_budget as parse_budget
-    from headstart.pipeline import transfer as transfer
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,21 @@ _HOME = {
     "transfer": "pipeline",
 }
 
-__all__ = ["METHODS", "Backbone", "Domain", "InputError", "Result", "Source", "Task", "TransferClassifier", "judge", "load", "parse_budget", "sources", "transfer"]
+__all__ = [
+    "METHODS",
+    "Backbone",
+    "Domain",
+    "InputError",
+    "Result",
+    "Source",
+    "Task",
+    "TransferClassifier",
+    "judge",
+    "load",
+    "parse_budget",
+    "sources",
+    "transfer",
+]
 
 
 def __getattr__(name: str) -> Any:

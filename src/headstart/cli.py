@@ -10,9 +10,7 @@ import typer
 
 from headstart import __version__
 
-app = typer.Typer(
-    name="headstart", help="Transfer learning that proves it helped.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
+app = typer.Typer(name="headstart", help="Transfer learning that proves it helped.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(help="Folder of the run: journal, result, model and report.")]
 
 

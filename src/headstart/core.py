@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-
 from torch import Tensor, nn
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -139,9 +138,7 @@ class Backbone(nn.Module):
     True
     """
 
-    def __init__(
-        self, stages: Mapping[str, nn.Module], *, dim: int, preprocess: Preprocess | None = None, classifier: nn.Module | None = None
-    ) -> None:
+    def __init__(self, stages: Mapping[str, nn.Module], *, dim: int, preprocess: Preprocess | None = None, classifier: nn.Module | None = None) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(stages)
         self.dim = dim
@@ -182,7 +179,8 @@ class Net(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))
+        logits: Tensor = self.head(self.body(x))
+        return logits
 
 
 @dataclass(frozen=True)

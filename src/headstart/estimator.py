@@ -59,12 +59,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Sequence[Any] | np.ndarray, y: Sequence[Any]) -> TransferClassifier:
         """Fit the head on the features of ``X`` (n images) with labels ``y`` (n,)."""
-        items, y = _images(X), np.asarray(y)
-        if len(items) != len(y):
-            raise InputError(f"X holds {len(items)} images but y {len(y)} labels. Give one label for each image.")
-        check_classification_targets(y)
+        items, targets = _images(X), np.asarray(y)
+        if len(items) != len(targets):
+            raise InputError(f"X holds {len(items)} images but y {len(targets)} labels. Give one label for each image.")
+        check_classification_targets(targets)
         probe = Probe(head=self.head, back=self.back, span=self.span)
-        self.head_ = probe.estimator(seed=self.random_state).fit(self._features(items), y)
+        self.head_ = probe.estimator(seed=self.random_state).fit(self._features(items), targets)
         self.classes_ = self.head_.classes_
         return self
 

@@ -84,9 +84,7 @@ def describe(found: Found) -> str:
     return "\n".join(lines)
 
 
-def curve(
-    arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock
-) -> tuple[CurvePoint, ...]:
+def curve(arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock) -> tuple[CurvePoint, ...]:
     """Score frozen features and the baseline when they train on fewer labels: the same draws, the same judging folds for both."""
     transfer, baseline = candidates
     if transfer is None or baseline is None or baseline.source is not None:

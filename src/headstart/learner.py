@@ -101,7 +101,7 @@ def probabilities(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
 
 def with_params(method: Closed | Method, params: Mapping[str, Any]) -> Closed | Method:
     """Return the method with other hyperparameters."""
-    return dataclasses.replace(method, **params)
+    return type(method)(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)} | dict(params))  # type: ignore[arg-type]
 
 
 def _source(candidate: Candidate) -> Source:

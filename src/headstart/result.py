@@ -256,7 +256,8 @@ class Result:
         plain = json.loads(text)
         if plain.pop("format", None) != FORMAT:
             raise ValueError(f"this is not a result of format {FORMAT}")
-        return dataclasses.replace(_build(cls, plain), times=dict(times or {}), model=model)
+        result: Result = dataclasses.replace(_build(cls, plain), times=dict(times or {}), model=model)
+        return result
 
 
 def _plain(value: Any) -> Any:
@@ -278,7 +279,7 @@ def _build(kind: Any, plain: Any) -> Any:
     if plain is None or origin is Literal:
         return plain
     if origin is tuple:
-        inner = args[:1] * len(plain) if len(args) == 2 and args[1] is Ellipsis else args
+        inner = args[:1] * len(plain) if args[-1] is Ellipsis else args
         return tuple(_build(a, v) for a, v in zip(inner, plain, strict=True))
     if origin is None and args:  # X | None
         return _build(next(a for a in args if a is not type(None)), plain)

@@ -138,9 +138,7 @@ class Search:
             if not self._tried(candidate) and not self._try(candidate, deadline=deadline, rival=rival):
                 return
 
-    def propose(
-        self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None
-    ) -> None:
+    def propose(self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None) -> None:
         """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
         for turn in range(count):
             candidate = self._ask(template, sources, turn=turn)

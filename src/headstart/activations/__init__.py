@@ -103,7 +103,7 @@ def _run(
 ) -> dict[tuple[str, int], np.ndarray]:
     from headstart.modality.image import mapped, normalise, prepare, read
 
-    backbone = source.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = source.backbone.to(memory_format=torch.channels_last)
     look = backbone.preprocess
     parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
     pixels = mapped(lambda item: prepare(read(item), look), items)

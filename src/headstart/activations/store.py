@@ -165,7 +165,7 @@ def _opened(path: Path) -> _Shard | None:
         rows = np.memmap(path, mode="r", dtype=np.dtype(header["dtype"]), shape=tuple(header["shape"]), offset=start)
     except (OSError, struct.error, ValueError, KeyError):
         return None
-    if len(header["digests"]) != len(rows) or hashlib.sha256(rows).hexdigest() != header["sha256"]:
+    if len(header["digests"]) != len(rows) or hashlib.sha256(rows.data).hexdigest() != header["sha256"]:
         return None
     return _Shard(tuple(header["digests"]), rows)
 

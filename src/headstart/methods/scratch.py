@@ -85,7 +85,7 @@ class Scratch(Method):
     twin: Callable[[int], Backbone]
     side: int = 64
     rate: float = knob(2e-3, low=5e-4, high=5e-3, log=True)
-    steps: int = knob(150, choices=(150, 300))
+    steps: int = knob(100, choices=(100, 300))
 
     def view(self, source: Source | None) -> View:
         return View("image", side=self.side)

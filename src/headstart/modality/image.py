@@ -116,14 +116,13 @@ def list_images(paths: Sequence[str | Path]) -> list[str]:
 
 def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
     """Return uint8 (3, size, size): the shorter side resized with antialiasing, the centre cropped, channels in the source's order."""
-    from torchvision.transforms.v2 import functional
-    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import InterpolationMode, functional
 
     pixels = torch.tensor(image).permute(2, 0, 1)
     mode = InterpolationMode.BICUBIC if preprocess.interpolation == "bicubic" else InterpolationMode.BILINEAR
     resized = functional.resize(pixels, [preprocess.resize], interpolation=mode, antialias=True)
     cropped = functional.center_crop(resized, [preprocess.size, preprocess.size])
-    return cropped.flip(0) if preprocess.channels == "BGR" else cropped
+    return torch.flip(cropped, (0,)) if preprocess.channels == "BGR" else torch.as_tensor(cropped)
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -214,7 +213,8 @@ def _without(task: Task, kept: list[int], left_out: int) -> Task:
     for label in task.labels:
         if counts[label] < MIN_PER_CLASS:
             raise InputError(
-                f"Class {label!r} has only {counts[label]} readable images after {left_out} unreadable were left out; at least {MIN_PER_CLASS} are needed. Add images."
+                f"Class {label!r} has only {counts[label]} readable images after {left_out} unreadable were left out; "
+                f"at least {MIN_PER_CLASS} are needed. Add images."
             )
     return replace(task, target=target)
 

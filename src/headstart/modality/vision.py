@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,10 @@ def squeezenet(weights: Path | None, *, seed: int = 0) -> Backbone:
 
 def random_twin(source: Source, *, seed: int) -> Backbone:
     """Return the source's architecture with random weights."""
-    builders = {f"efficientnet_lite{i}": lambda i=i: efficientnet_lite(i, None, seed=seed) for i in range(3)}
-    builders["squeezenet"] = lambda: squeezenet(None, seed=seed)
+    builders: dict[str, Callable[..., Backbone]] = {f"efficientnet_lite{i}": partial(efficientnet_lite, i) for i in range(3)} | {"squeezenet": squeezenet}
     if source.name not in builders:
         raise InputError(f"The architecture of {source.name!r} is not known here. Known: {', '.join(builders)}.")
-    return builders[source.name]()
+    return builders[source.name](None, seed=seed)
 
 
 def _seeded(make: Any, seed: int) -> Any:

@@ -1,0 +1,114 @@
+"""The report: one self-contained HTML page. It draws what a result holds, and computes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from headstart.report import charts
+from headstart.result import Confusion, Result, Score, Verdict
+
+NAMES = {"baseline": "No transfer", "frozen": "Frozen features + head", "fine-tuned": "Fine-tuned"}
+
+
+def render(result: Result) -> str:
+    """Return the page; equal results, with equal times, give equal text."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = files("headstart.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.from_string((room / "page.html.j2").read_text(encoding="utf-8"))
+    style = Markup((room / "style.css").read_text(encoding="utf-8"))
+    present = {a.name: a for a in result.arms}
+    return page.render(
+        r=result,
+        style=style,
+        names=NAMES,
+        colours=charts.COLOURS,
+        level=f"{result.verdict.level:.0%}",
+        because=_because(result.verdict),
+        winner=present[result.shipped],
+        baseline=present["baseline"],
+        missing=[name for name in NAMES if name not in present],
+        total=result.times.get("total"),
+        interval=_interval,
+        settings=_settings,
+        size=lambda wh: f"{wh[0]} x {wh[1]}",
+        seconds=partial(_seconds, result.times),
+        key=charts.legend_mark,
+        confusion=_rows(result.confusion),
+        **_drawings(result),
+    )
+
+
+def write(result: Result, path: Path) -> Path:
+    """Write the page to ``path``, whole or not at all, and return the path."""
+    text = render(result)
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def _drawings(result: Result) -> dict[str, Markup]:
+    v = result.verdict
+    gain = charts.Whisker("transfer minus no transfer", v.gain, v.interval, "tone", f"{v.gain:+.3f}")
+    timed = {t.number: result.times[f"trial.{t.number}"] for t in result.trials if f"trial.{t.number}" in result.times}
+    trials = [t for t in result.trials if t.number in timed]
+    return {
+        "gain": charts.whiskers([gain], unit=f"gain in {result.metric}", zero=v.margin, signed=True),
+        "arms": charts.whiskers([_whisker(NAMES[a.name], a.test, charts.COLOURS[a.name]) for a in result.arms], unit=result.metric),
+        "arms_cv": charts.whiskers([_whisker(NAMES[a.name], a.cv, charts.COLOURS[a.name]) for a in result.arms], unit=result.metric),
+        "sources": charts.whiskers([_whisker(s.name, s.probe, "frozen") for s in result.sources], unit=result.metric) if result.sources else Markup(""),
+        "cost": charts.cost(trials, timed, metric=result.metric) if trials else Markup("<p>Seconds were not kept with this result.</p>"),
+        "curve": charts.curve(result.curve, metric=result.metric) if len(result.curve) > 1 else Markup(""),
+        "map": charts.feature_map(result.map) if result.map is not None else Markup(""),
+    }
+
+
+def _whisker(label: str, score: Score, colour: str) -> charts.Whisker:
+    return charts.Whisker(label, score.value, score.interval, colour, f"{score.value:.3f}{_interval(score)}")
+
+
+def _because(v: Verdict) -> str:
+    worth = "0" if v.margin == 0 else f"the margin of {v.margin:g}"
+    if v.folds == 0:
+        return "No transfer was measured before the budget ended."
+    if v.decision == "transfer":
+        return f"The whole interval lies above {worth}: transfer beats the best model without it by more than chance."
+    if v.decision == "do not transfer":
+        return f"No part of the interval lies above {worth}: the model without transfer is as good or better, and is simpler."
+    side = "above" if v.ship == "transfer" else "not above"
+    return f"The interval has {worth} inside: these images cannot tell. The mean is {side} {worth}, and that alone decides what is shipped."
+
+
+def _interval(score: Score) -> str:
+    return "" if score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items())
+
+
+def _seconds(times: Mapping[str, float], number: int) -> str:
+    return f"{times[f'trial.{number}']:.1f}" if f"trial.{number}" in times else "-"
+
+
+def _rows(confusion: Confusion) -> list[dict[str, Any]]:
+    """Lay the confusion out by rows, each cell with its share of the row's cases."""
+    rows = []
+    for i, (label, counts) in enumerate(zip(confusion.labels, confusion.counts, strict=True)):
+        total = sum(counts)
+        shares = [n / total if total else 0.0 for n in counts]
+        cells = [{"count": n, "share": f"{s:.3f}", "percent": f"{s:.0%}", "right": i == j} for j, (n, s) in enumerate(zip(counts, shares, strict=True))]
+        rows.append({"label": label, "cells": cells})
+    return rows

@@ -31,7 +31,8 @@ class FineTune(Method):
     rate : peak learning rate of AdamW in the last stage; 1e-3 with decay .8 is the middle of what the field uses for a body
         that is fine-tuned after its head (layer-wise decay: Clark et al. 2020; AutoGluon uses .9 and 1e-4 to 4e-4)
     decay : factor on the rate from one stage to the one before it
-    steps : optimiser steps of 32 cases; budgets in steps hold for any n (BiT, Kolesnikov et al. 2020)
+    steps : optimiser steps of 32 cases; budgets in steps hold for any n (BiT, Kolesnikov et al. 2020). From a probe's head 50 suffice: on 450
+        cells 100 gained .00 to .01 for twice the time
     smoothing : label smoothing, 0..1
     dropout : share of the features dropped before the head, 0..1
 
@@ -48,7 +49,7 @@ class FineTune(Method):
     depth: int = knob(0, choices=(0, 1))
     rate: float = knob(1e-3, low=2e-4, high=3e-3, log=True)
     decay: float = knob(0.8, choices=(0.65, 0.8, 0.9))
-    steps: int = knob(100, choices=(50, 100, 200))
+    steps: int = knob(50, choices=(50, 100, 200))
     smoothing: float = knob(0.1, choices=(0.0, 0.1))
     dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
 

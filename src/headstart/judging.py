@@ -1,0 +1,105 @@
+"""Judging: the chosen setting of each arm meets the held-out images once, and folds that the search never saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.bench import FOLDS, Bench
+from headstart.evaluate import METRIC, balanced_accuracy, interval_of_mean, interval_of_test, share_tested
+from headstart.guard import judge
+from headstart.learner import Candidate, Fitted, learn
+from headstart.methods import FineTune, Scratch
+from headstart.result import Arm, Score, Trial, Verdict
+from headstart.train import OutOfTime
+
+REPEATS = 3
+LOOPED = frozenset({FineTune.name, Scratch.name})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The best trial of an arm, fitted on the whole training part, and its probabilities (n_test, c) on the held-out images."""
+
+    trial: Trial
+    candidate: Candidate
+    fitted: Fitted
+    proba: np.ndarray
+
+
+def fit_chosen(bench: Bench) -> dict[str, Chosen]:
+    """Fit the best setting of each arm on the whole training part, and predict the test part, once."""
+    late = bench.begin("test", "fitting the chosen settings")
+    out: dict[str, Chosen] = {}
+    for arm in ("baseline", "frozen", "fine-tuned"):
+        trial = bench.search.best(arm)
+        if trial is None:
+            continue
+        candidate = bench.search.candidates[trial.number]
+        deadline = late if arm == "fine-tuned" else math.inf
+        try:
+            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, classes=bench.classes, seed=bench.seed, groups=bench.groups, deadline=deadline)
+        except OutOfTime:
+            bench.search.ran_out = True
+            continue
+        out[arm] = Chosen(trial, candidate, fitted, fitted.proba(bench.arena.views.array(candidate.view)[bench.test]))
+    return out
+
+
+def judge_arms(bench: Bench, chosen: Mapping[str, Chosen]) -> tuple[Arm, ...]:
+    """Measure each arm's chosen setting on fresh folds, the same for every arm: those that cost little first.
+
+    Only the baseline's first repeat is worth overrunning the budget: without it there is nothing to compare with.
+    """
+    deadline = bench.begin("judge", "judging on fresh folds", sum(FOLDS * _repeats(bench, c.trial) for c in chosen.values()))
+    fresh = bench.folds(repeats=REPEATS, seed=bench.seed + 1)
+    k = len(fresh) // REPEATS
+    scores: dict[str, list[float]] = {name: [] for name in chosen}
+    rounds = [(r, name) for r in range(REPEATS) for name, c in chosen.items() if r < _repeats(bench, c.trial)]
+    for repeat, name in sorted(rounds, key=lambda one: chosen[one[1]].trial.method in LOOPED):
+        if len(scores[name]) == k * repeat:
+            patience = math.inf if name == "baseline" and repeat == 0 else deadline
+            scores[name] += _fold_scores(bench, chosen[name].candidate, fresh[k * repeat : k * (repeat + 1)], deadline=patience)
+    share = share_tested(fresh)
+    return tuple(_arm(bench, name, chosen[name], folds, share=share) for name, folds in scores.items() if folds)
+
+
+def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdict, Arm]:
+    """Judge the transfer arm that the search liked best against the baseline, on the folds that both have; return it with the arm to ship."""
+    by_name = {a.name: a for a in arms}
+    baseline = by_name["baseline"]
+    rivals = [by_name[name] for name in ("frozen", "fine-tuned") if name in by_name]
+    if not rivals:
+        bench.notes.append("The budget ended before any transfer was measured, so nothing is known of its gain.")
+        return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline
+    best = max(rivals, key=lambda a: bench.search.trials[a.trial].score)
+    shared = min(len(best.folds), len(baseline.folds))
+    found = judge(best.folds[:shared], baseline.folds[:shared], margin=margin, test_share=share_tested(bench.search.folds))
+    return found, best if found.ship == "transfer" else baseline
+
+
+def _repeats(bench: Bench, trial: Trial) -> int:
+    """Trained nets are judged on fewer repeats where the budget is small."""
+    return bench.count(per=600, low=1, high=REPEATS) if trial.method in LOOPED else REPEATS
+
+
+def _fold_scores(bench: Bench, candidate: Candidate, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, deadline: float) -> list[float]:
+    scores: list[float] = []
+    for train, test in pairs:
+        try:
+            scores.append(bench.arena.score(candidate, train, test, deadline=deadline)[0])
+        except OutOfTime:
+            bench.search.ran_out = True
+            break
+        bench.observer.advance("judging on fresh folds", 1)
+    return scores
+
+
+def _arm(bench: Bench, name: str, chosen: Chosen, scores: Sequence[float], *, share: float) -> Arm:
+    codes, truth, trial = chosen.proba.argmax(axis=1), bench.y[bench.test], chosen.trial
+    cv = Score(METRIC, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share), n=len(bench.train))
+    test = Score(METRIC, balanced_accuracy(truth, codes), interval=interval_of_test(truth, codes, seed=bench.seed), n=len(truth))
+    return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""The plan: what is tried, in which order. Cheap before dear, the likely before the merely possible.
+
+What it decides depends on the data, the seed and the budget that was named, never on how fast the machine was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headstart.bench import SHARES, Bench
+from headstart.core import Backbone, InputError, Source
+from headstart.evaluate import METRIC, interval_of_mean, share_tested
+from headstart.learner import Candidate
+from headstart.methods import FineTune, Probe, Scratch, Simple
+from headstart.modality.vision import random_twin
+from headstart.result import RankedSource, Score, Trial
+from headstart.train import OutOfTime
+
+DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
+
+
+def without_transfer(bench: Bench) -> None:
+    """Tune the classical models on simple features: each model on each feature, then what TPE proposes."""
+    deadline = bench.begin("simple", "no transfer: simple models")
+    grid = [Simple(f, m) for f in ("handmade", "pixels") for m in ("svm", "forest", "logistic")]
+    bench.search.fixed([Candidate(m) for m in grid], deadline=deadline)
+    bench.search.propose(Simple(), [None], count=bench.count(per=30, low=2, high=10), deadline=deadline)
+    if bench.search.best("baseline") is None:
+        spent = f"The budget of {bench.clock.budget:g} s ended before one baseline was measured"
+        raise InputError(f"{spent}. Give more, such as --budget 5m, in another --out.")
+
+
+def rank(bench: Bench) -> tuple[RankedSource, ...]:
+    """Probe each source's final features; the order of the sources is the order of those scores."""
+    for name, source in bench.sources.items():
+        bench.begin("sources", f"features: {name}", len(bench.task.target))
+        try:
+            bench.arena.views.prime(name)
+        except OutOfTime:
+            bench.search.ran_out = True
+            bench.notes.append(f"The budget ended while features of {name} were made; sources from there on were not tried.")
+            break
+        bench.search.fixed([Candidate(Probe(), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
+    probes = sorted((t for t in bench.search.trials if t.arm == "frozen"), key=lambda t: (-t.score, t.number))
+    return tuple(_ranked(bench, t, place) for place, t in enumerate(probes, 1))
+
+
+def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
+    source = bench.sources[trial.source or ""]
+    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
+    score = Score(METRIC, trial.score, interval=interval, n=len(bench.train))
+    why = f"rank {place}: ridge on its frozen {source.dim}-dimensional features, trained on {source.trained_on}"
+    return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
+
+
+def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
+    """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes."""
+    if not ranked:
+        return
+    deadline = bench.begin("frozen", "frozen features + head")
+    best = bench.sources[ranked[0].name]
+    depths = [Probe(back=b, span=s) for b, s in ((1, 1), (2, 1), (0, 2), (0, 4), (1, 4))]
+    bench.search.fixed([Candidate(p, best) for p in depths], deadline=deadline)
+    top = bench.search.best("frozen")
+    if top is not None:
+        heads = [Probe(**{**dict(top.params), "head": h}) for h in ("logistic", "knn")]
+        bench.search.fixed([Candidate(p, bench.sources[top.source or ""]) for p in heads], deadline=deadline)
+    tried = [bench.sources[r.name] for r in ranked]
+    bench.search.propose(Probe(), tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
+
+
+def from_scratch(bench: Bench) -> None:
+    """Train the best source's architecture from random weights; given up after a fold that trails the simple models far."""
+    top = bench.search.best("frozen")
+    source = bench.sources[top.source or ""] if top is not None else next(iter(bench.sources.values()))
+    deadline = bench.begin("scratch", f"no transfer: {source.name} from random weights")
+    template, rival = Scratch(_Twin(source)), bench.search.best("baseline")
+    bench.search.fixed([Candidate(template)], deadline=deadline, rival=rival)
+    bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
+
+
+def fine_tuned(bench: Bench) -> None:
+    """Fine-tune the best source from its stored activations, first by the defaults, then deeper, then as TPE proposes."""
+    top = bench.search.best("frozen")
+    if top is None:
+        return
+    deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
+    source = bench.sources[top.source or ""]
+    # why: without a rival the defaults are never given up, so that a report has a fine-tuned arm wherever time allows
+    bench.search.fixed([Candidate(FineTune(), source)], deadline=deadline)
+    deeper = [Candidate(FineTune(depth=1), source)] if bench.clock.budget >= DEEPER_FROM else []
+    bench.search.fixed(deeper, deadline=deadline, rival=top)
+    bench.search.propose(FineTune(), [source], count=bench.count(per=60, low=2, high=20) - 2, deadline=deadline, rival=top)
+
+
+@dataclass(frozen=True)
+class _Twin:
+    """Makes a source's architecture with random weights."""
+
+    source: Source
+
+    def __call__(self, seed: int) -> Backbone:
+        return random_twin(self.source, seed=seed)
