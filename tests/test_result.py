@@ -19,7 +19,10 @@ def result() -> Result:
         verdict=Verdict("transfer", "transfer", 0.1, (0.05, 0.15), 0.99, 0.0, 15),
         found=Found(8, {"a": 4, "ü": 4}, (1, 1), (2, 2), (3, 3), {"RGB": 8}, 0, (), 1, (), None, 6, 2),
         sources=(RankedSource("s", score, 10, 2, "MIT", "why"),),
-        trials=(Trial(0, "frozen", "frozen + head", "s", {"back": 0, "rate": 0.1}, (0.7, 0.8)), Trial(1, "baseline", "simple", None, {}, (0.5,), "stopped", "behind")),
+        trials=(
+            Trial(0, "frozen", "frozen + head", "s", {"back": 0, "rate": 0.1}, (0.7, 0.8)),
+            Trial(1, "baseline", "simple", None, {}, (0.5,), "stopped", "behind"),
+        ),
         arms=(Arm("frozen", 0, "frozen + head", "s", {"back": 0}, score, dataclasses.replace(score, interval=None), (0.7, 0.8)),),
         shipped="frozen",
         curve=(CurvePoint(4, score, score),),
@@ -64,5 +67,5 @@ def test_a_verdict_says_decision_gain_interval_and_probability() -> None:
 
 
 def test_predicting_without_a_model_says_how_to_get_one() -> None:
-    with pytest.raises(ValueError, match="headstart.load"):
+    with pytest.raises(ValueError, match=r"headstart\.load"):
         result().predict(["a.png"])

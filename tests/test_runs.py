@@ -16,13 +16,13 @@ def test_budgets_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0m", "3s", 0])
 def test_a_budget_too_small_to_measure_anything_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="at least 10 are needed to measure anything. Try 5m."):
+    with pytest.raises(InputError, match=r"at least 10 are needed to measure anything\. Try 5m\."):
         parse_budget(text)
 
 
 @pytest.mark.parametrize("text", ["soon", "5 minutes", "-5m", "", "5m!"])
 def test_a_budget_that_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is not a time. Write seconds, minutes or hours"):
+    with pytest.raises(InputError, match=r"is not a time\. Write seconds, minutes or hours"):
         parse_budget(text)
 
 

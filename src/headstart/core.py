@@ -112,7 +112,7 @@ class Task:
 class Preprocess:
     """How an image becomes a backbone's input, as its weights were trained: resize the shorter side, crop the centre, normalise.
 
-    ``size`` is the side of the square input in pixels; the shorter side is first resized to ``round(size / crop)``.
+    ``size`` is the side of the square input in pixels; the shorter side is first resized to ``int(size / crop)``.
     ``mean`` and ``std`` are per channel on a 0..1 scale, in the order of ``channels``.
     """
 

@@ -279,7 +279,7 @@ def _build(kind: Any, plain: Any) -> Any:
     if plain is None or origin is Literal:
         return plain
     if origin is tuple:
-        inner = args[:1] * len(plain) if args[-1] is Ellipsis else args
+        inner: tuple[Any, ...] = args[:1] * len(plain) if Ellipsis in args else args
         return tuple(_build(a, v) for a, v in zip(inner, plain, strict=True))
     if origin is None and args:  # X | None
         return _build(next(a for a in args if a is not type(None)), plain)

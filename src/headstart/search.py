@@ -7,9 +7,13 @@ A run that was killed replays its decisions from both and computes only what is 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import struct
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,28 +63,26 @@ class Ledger:
     def outcome(self, key: Mapping[str, Any], make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
         """Return the stored probabilities and the seconds they took, or make and store them."""
         path = self.folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                return stored["proba"], float(stored["seconds"])
+        if (stored := _stored(path)) is not None:
+            return stored
         began = time.monotonic()
         proba = make()
         seconds = time.monotonic() - began
         self.folder.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        with scratch.open("wb") as file:
-            np.savez(file, proba=proba, seconds=seconds)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        try:
+            with scratch.open("wb") as file:
+                np.savez(file, proba=proba, seconds=seconds)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
         return proba, seconds
 
     def seconds(self) -> float:
         """Seconds that went into everything stored here."""
-        total = 0.0
-        for path in sorted(self.folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as stored:
-                total += float(stored["seconds"])
-        return total
+        return sum(stored[1] for path in sorted(self.folder.glob("*.npz")) if (stored := _stored(path)) is not None)
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,15 @@ class Search:
         spaces: dict[str, optuna.distributions.BaseDistribution] = {name: _distribution(k) for name, k in space(candidate.method).items()}
         attributes = {"number": trial.number, "source": trial.source, "folds": list(trial.folds), "status": trial.status, "seconds": seconds}
         study.add_trial(optuna.trial.create_trial(params=dict(trial.params), distributions=spaces, value=trial.score, user_attrs=attributes))
+
+
+def _stored(path: Path) -> tuple[np.ndarray, float] | None:
+    """Read a finished fold; ``None`` when it is absent or damaged, so that it is made again."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            return stored["proba"], float(stored["seconds"])
+    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error):
+        return None
 
 
 def _hopeless(scores: Sequence[float], rival: Trial | None) -> str:

@@ -122,9 +122,13 @@ class Space:
 
     def _look(self) -> None:
         """Take in shards that appeared since the last look; in sorted order, so that equal contents read equally."""
-        if not self.folder.is_dir():
+        try:
+            names = sorted(name for name in os.listdir(self.folder) if name.endswith(SUFFIX))
+        except FileNotFoundError:
             return
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+        except OSError as error:
+            raise InputError(_unwritable(self.folder, error)) from None
+        for path in (self.folder / name for name in names):
             if path not in self._shards and (shard := _opened(path)) is not None:
                 self._shards[path] = shard
                 for i, one in enumerate(shard.digests):
@@ -175,4 +179,4 @@ def _unwritable(folder: Path, error: OSError) -> str:
         there = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(there).free / 2**20
         return f"{folder}: the disk is full ({free:.1f} MiB free). Free space and run the same command again; what is stored is kept."
-    return f"{folder} cannot be written ({os.strerror(error.errno or 0)}). Give a folder that can be: set HEADSTART_CACHE."
+    return f"{folder} cannot be used ({os.strerror(error.errno or 0)}). Give a folder that can be: set HEADSTART_CACHE."

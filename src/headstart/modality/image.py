@@ -25,6 +25,7 @@ from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Domain, InputError, Pr
 
 DECODERS = 2  # threads: Pillow decodes without holding the interpreter's lock, and the machines we plan for have two cores
 ORIENTATION = 0x0112  # the EXIF tag
+LONGEST = 8  # long side over short side, of what is resized
 BROKEN = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError)
 
 
@@ -85,7 +86,7 @@ def inspect(task: Task, *, skip_unreadable: bool = False, progress: Callable[[in
         if progress is not None:
             progress(1)
     bad = [i for i, look in enumerate(looks) if isinstance(look, str)]
-    names = tuple(str(task.target.x[i]) for i in bad)
+    names = tuple(f"image {i}" if isinstance(task.target.x[i], np.ndarray) else str(task.target.x[i]) for i in bad)
     if bad and not skip_unreadable:
         raise InputError(
             f"{names[0]} cannot be read as an image ({looks[bad[0]]}); {len(bad)} of {len(looks)} are unreadable. "
@@ -104,7 +105,7 @@ def list_images(paths: Sequence[str | Path]) -> list[str]:
     found: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += [str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+            found += [str(p) for p in sorted(path.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not _hidden(p, path)]
         elif path.exists():
             found.append(str(path))
         else:
@@ -115,10 +116,16 @@ def list_images(paths: Sequence[str | Path]) -> list[str]:
 
 
 def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return uint8 (3, size, size): the shorter side resized with antialiasing, the centre cropped, channels in the source's order."""
+    """Return uint8 (3, size, size): the shorter side resized with antialiasing, the centre cropped, channels in the source's order.
+
+    Of an image more than 8 times as long as wide only the middle is resized: the rest is cropped anyway, and would take gigabytes.
+    """
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     pixels = torch.tensor(image).permute(2, 0, 1)
+    height, width = pixels.shape[1:]
+    if max(height, width) > LONGEST * min(height, width):
+        pixels = functional.center_crop(pixels, [min(height, LONGEST * width), min(width, LONGEST * height)])
     mode = InterpolationMode.BICUBIC if preprocess.interpolation == "bicubic" else InterpolationMode.BILINEAR
     resized = functional.resize(pixels, [preprocess.resize], interpolation=mode, antialias=True)
     cropped = functional.center_crop(resized, [preprocess.size, preprocess.size])
@@ -155,7 +162,10 @@ def mapped(function: Callable[[Any], Any], items: Iterable[Any], *, ahead: int =
 def _look(item: Any) -> tuple[tuple[int, int], str, bool, str] | str:
     """Return size (w, h), mode, whether EXIF turned it, and the digest; or why it cannot be read."""
     if isinstance(item, np.ndarray):
-        pixels = _from_array(item)
+        try:
+            pixels = _from_array(item)
+        except InputError as error:
+            return str(error)
         return (pixels.shape[1], pixels.shape[0]), "array", False, digest(item)
     try:
         content = Path(item).read_bytes()
@@ -179,6 +189,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in {"I", "F"}:
         values = np.asarray(picture, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds values that are not finite")
         low, high = float(values.min()), float(values.max())
         if picture.mode == "I" and low >= 0 and high > 255 and high <= 65535:  # why: Pillow opens 16-bit PNG as 32-bit integers
             return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
@@ -195,11 +207,16 @@ def _rgb(picture: Image.Image) -> Image.Image:
 def _from_array(array: np.ndarray) -> np.ndarray:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
         raise InputError(f"An image array has shape {array.shape}; (h, w) or (h, w, c) with 1, 3 or 4 channels is needed. Reshape it.")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"An image array is {array.dtype}; uint8, or floats from 0 to 1, are needed. Convert it.")
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * 255
     if array.dtype != np.uint8:
         values = array.astype(np.float64)
-        if array.dtype.kind not in "fiub" or not np.isfinite(values).all() or values.min() < 0 or values.max() > (1 if array.dtype.kind == "f" else 255):
-            low, high = (values.min(), values.max()) if array.dtype.kind in "fiub" else ("?", "?")
-            raise InputError(f"An image array is {array.dtype} from {low} to {high}; uint8, or floats from 0 to 1, are needed. Rescale it.")
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > (1 if array.dtype.kind == "f" else 255):
+            raise InputError(
+                f"An image array is {array.dtype} from {values.min():g} to {values.max():g}; uint8, or floats from 0 to 1, are needed. Rescale it."
+            )
         array = (values * 255).round().astype(np.uint8) if array.dtype.kind == "f" else values.astype(np.uint8)
     grey = array if array.ndim == 2 else array[..., 0] if array.shape[2] == 1 else None
     if grey is not None:
@@ -217,6 +234,10 @@ def _without(task: Task, kept: list[int], left_out: int) -> Task:
                 f"at least {MIN_PER_CLASS} are needed. Add images."
             )
     return replace(task, target=target)
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
 def _reason(error: BaseException) -> str:

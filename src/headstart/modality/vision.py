@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from headstart.core import Backbone, InputError, Preprocess, Source
 
 CAFFE_MEAN = (104 / 255, 117 / 255, 123 / 255)  # BGR; the blobs that Caffe's ImageNet models were trained with
+UNREADABLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, IndexError, TypeError, KeyError, ValueError, AttributeError, ImportError)
 PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
 FIRE = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}  # SqueezeNet 1.1: fire module -> index in torchvision's features
 
@@ -33,7 +35,8 @@ def efficientnet_lite(variant: int, weights: Path | None, *, seed: int = 0) -> B
 
     net = _seeded(lambda: timm.create_model(f"tf_efficientnet_lite{variant}"), seed)
     if weights is not None:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with _read_safely(weights):
+            state = dict(torch.load(weights, map_location="cpu", weights_only=True))
         net.load_state_dict(_by_position(state, net.state_dict(), weights))
     stages = OrderedDict(stem=nn.Sequential(OrderedDict(conv=net.conv_stem, bn=net.bn1)))
     stages |= {f"blocks{i}": block for i, block in enumerate(net.blocks)}
@@ -46,13 +49,15 @@ def efficientnet_lite(variant: int, weights: Path | None, *, seed: int = 0) -> B
 def squeezenet(weights: Path | None, *, seed: int = 0) -> Backbone:
     """Return SqueezeNet 1.1 in stages stem, fire3 (with fire2), fire5, fire6 to fire9, head; pooling begins a stage; output (n, 512).
 
+    The classifier is the convolution on the pooled feature, without the ReLU that torchvision puts between: its logits may be negative.
     ``weights`` is a pickle of arrays in Caffe's layout; it is read by an unpickler that can build arrays and nothing else.
     """
     from torchvision.models import squeezenet1_1
 
     net = _seeded(lambda: squeezenet1_1(weights=None), seed)
     if weights is not None:
-        net.load_state_dict(_from_caffe(_numpy_pickle(weights), weights))
+        state = _from_caffe(_numpy_pickle(weights), weights)
+        net.load_state_dict(_by_position({name: state[name] for name in net.state_dict()}, net.state_dict(), weights))
     parts = list(net.features)
     stages = OrderedDict(stem=nn.Sequential(*parts[:2]), fire3=nn.Sequential(*parts[2:5]), fire5=nn.Sequential(*parts[5:8]))
     stages |= {"fire6": nn.Sequential(*parts[8:10]), "fire7": parts[10], "fire8": parts[11], "fire9": parts[12]}
@@ -72,14 +77,27 @@ def random_twin(source: Source, *, seed: int) -> Backbone:
 
 def _seeded(make: Any, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return make()
 
 
+@contextmanager
+def _read_safely(path: Path) -> Iterator[None]:
+    """Turn every way in which a damaged, foreign or malicious file of weights fails into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE:
+        raise InputError(f"{path} does not hold weights that can be read without running code. Install its package again.") from None
+
+
 def _by_position(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    same = len(state) == len(own) and all(a.shape == b.shape for a, b in zip(state.values(), own.values(), strict=True))
+    same = len(state) == len(own) and all(isinstance(a, Tensor) and a.shape == b.shape for a, b in zip(state.values(), own.values(), strict=True))
     if not same:
-        raise InputError(f"{path} does not hold the weights of this network ({len(state)} tensors, {len(own)} expected). Install its package again.")
+        raise InputError(
+            f"{path} does not hold the weights of this network ({len(state)} tensors, {len(own)} expected, of its shapes). Install the package again."
+        )
     return dict(zip(own, state.values(), strict=True))
 
 
@@ -95,7 +113,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _numpy_pickle(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
+    with _read_safely(path), path.open("rb") as file:
         return dict(_ArraysOnly(file, encoding="latin1").load())
 
 

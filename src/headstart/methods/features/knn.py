@@ -18,7 +18,7 @@ ROWS = 1024  # rows of the similarity matrix held at once
 RESOLUTION = 1e-8  # cosines closer than this are equal, and the earlier training case goes first
 
 
-class KNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class KNN(ClassifierMixin, BaseEstimator):
     """Classify by the labels of the k most similar training cases.
 
     Parameters

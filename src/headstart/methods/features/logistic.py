@@ -23,7 +23,7 @@ CS = tuple(10.0 ** (-5 + 7 * i / 9) for i in range(10))  # why: on standardised 
 MAX_ITER = 1000
 
 
-class LogisticPath(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticPath(ClassifierMixin, BaseEstimator):
     """Fit a linear softmax classifier and choose its regularisation from a path.
 
     Features are standardised (mean and deviation of the rows given to ``fit``; no labels enter). The path is fitted in rising C, each

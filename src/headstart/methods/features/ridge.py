@@ -22,7 +22,7 @@ ALPHAS = tuple(10.0 ** (-1 + i / 2) for i in range(15))  # 0.1 .. 1e6; why: the 
 SHARPEST = 100.0  # largest factor on decisions; they lie about 2 apart
 
 
-class RidgeLOO(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class RidgeLOO(ClassifierMixin, BaseEstimator):
     """Fit weighted least squares to +1/-1 one-hot targets and choose the ridge penalty by exact leave-one-out.
 
     Minimises sum_i w_i |y_i - b - W z_i|^2 + alpha |W|^2 on standardised features z; the intercept b is free. Leave-one-out is exact for
