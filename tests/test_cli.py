@@ -67,7 +67,7 @@ def test_predictions_are_written_with_calibrated_probabilities(run: tuple[Path, 
     out, _ = run
     done = headstart("predict", out, photos / "dark", photos / "light" / "00.png", "--out", tmp_path / "p.csv")
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     assert len(rows) == 13
     assert [r["label"] for r in rows] == ["dark"] * 12 + ["light"]
     assert all(abs(float(r["p(dark)"]) + float(r["p(light)"]) - 1) < 1e-5 for r in rows)

@@ -75,6 +75,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Return the most probable label of each image, (n,)."""
+        check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def _features(self, items: Sequence[Any]) -> np.ndarray:

@@ -118,7 +118,10 @@ def load(folder: str | Path) -> Result:
         raise InputError(f"{folder} holds {state} ({RESULT_FILE} is missing).")
     times = folder / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
-    return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"))
+    try:
+        return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Remove it and run the same transfer command: finished work is kept.") from None
 
 
 def _lean(source: Source, view: View) -> Source:

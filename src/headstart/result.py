@@ -239,10 +239,12 @@ class Result:
         """Write ``result.json``, ``times.json`` and the shipped model into ``folder``; return the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT_FILE).write_text(self.to_json(), encoding="utf-8")
-        (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         if self.model is not None:
             self.model.save(folder / "model")
+        (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        scratch = folder / f".{RESULT_FILE}.new"
+        scratch.write_text(self.to_json(), encoding="utf-8")
+        scratch.replace(folder / RESULT_FILE)  # why last and at once: this file says that the run is finished
         return folder
 
     def to_json(self) -> str:

@@ -104,7 +104,7 @@ def transfer_and_report(
     with Bars(console, seconds) as bars:
         result = hs.transfer(task, pool, budget=seconds, seed=seed, out=out, skip_unreadable=skip_unreadable, margin=margin, observer=bars, command=command)
     print_result(console, result)
-    console.print(f"Report: {write_report(out, result=result)}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {write_report(out)}", highlight=False, soft_wrap=True)
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -147,13 +147,13 @@ def predict_to_csv(run: Path, images: Sequence[Path], out: Path) -> None:
     print(f"{len(predictions)} predictions: {out}")
 
 
-def write_report(run: Path, *, result: Result | None = None) -> Path:
+def write_report(run: Path) -> Path:
     """Write the report into the run's folder and return its path."""
     from headstart.core import InputError
     from headstart.export import load
     from headstart.report import write
 
-    result = result if result is not None else load(run)
+    result = load(run)  # why: also right after a run, so that the page is the one that a later call draws, and the folder is known to load
     try:
         return write(result, run / REPORT_FILE)
     except OSError as error:

@@ -1,0 +1,163 @@
+"""The report: one whole file that draws what the result holds, whatever the labels are called and whatever is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from headstart.report import charts, render, write
+from headstart.result import (
+    Arm,
+    Calibration,
+    Confusion,
+    CurvePoint,
+    FeatureMap,
+    Found,
+    Mistake,
+    Provenance,
+    RankedSource,
+    Result,
+    Score,
+    Trial,
+    Verdict,
+)
+
+PIXEL = "data:image/jpeg;base64,AAAA"
+VOID = {"meta", "img", "br", "link"}
+
+
+def result(labels: tuple[str, ...] = ("cat", "dog"), **changes: object) -> Result:
+    score = Score("balanced accuracy", 0.75, interval=(0.701, 0.799), n=30)
+    arms = [Arm(name, i, "method", None if i == 0 else "net", {"rate": 0.1}, score, score, (0.7, 0.8)) for i, name in enumerate(charts.COLOURS)]
+    c = len(labels)
+    whole = Result(
+        task="pets",
+        kind="classification",
+        metric="balanced accuracy",
+        labels=labels,
+        verdict=Verdict("transfer", "transfer", 0.123, (0.051, 0.195), 0.98, 0.0, 15),
+        found=Found(40, dict.fromkeys(labels, 20), (8, 9), (10, 10), (12, 11), {"RGB": 40}, 1, ("cat/bad.png",), 2, (), None, 30, 10),
+        sources=(RankedSource("net", score, 1_000_000, 8, "MIT", "why"),),
+        trials=tuple(Trial(i, a.name, a.method, a.source, a.params, a.folds, "stopped" if i == 2 else "complete", "") for i, a in enumerate(arms)),
+        arms=tuple(arms),
+        shipped="frozen",
+        curve=tuple(CurvePoint(n, score, score) for n in (10, 20, 40)),
+        confusion=Confusion(labels, tuple(tuple(int(i == j) * 5 for j in range(c)) for i in range(c))),
+        mistakes=(Mistake("cat/a.png", labels[0], labels[1], 0.91, PIXEL),),
+        map=FeatureMap("t-SNE", labels, tuple(map(float, range(c))), tuple(map(float, range(c))), tuple(range(c))),
+        calibration=Calibration(1.2, 0.1, 0.05, 0.5, 0.4),
+        provenance=Provenance("headstart transfer pets --seed 0", 0, "60 s", {"headstart": "0.1.0"}, "d" * 64, {"net": "e" * 64}, "PyTorch", "float32", 2),
+        stopped_by="plan",
+        times={"trial.0": 0.5, "trial.1": 2.0, "trial.2": 30.0, "total": 40.0},
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; collects text and addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "xlink:href", "action"}]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_verdict_comes_first_with_its_gain_and_interval() -> None:
+    text = Page(render(result())).text
+    body = text[text.index("Headstart report") :]
+    assert body.index("Transfer helps") < body.index("What was reached") < body.index("How to repeat it")
+    assert "+0.123 90% interval +0.051 to +0.195, P(gain > 0) = 0.98" in body
+
+
+def test_every_score_is_shown_with_its_interval() -> None:
+    text = Page(render(result())).text
+    assert text.count("0.750 [0.701, 0.799]") >= 10  # two charts and a table of three arms, the source, and the shipped model
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    text = render(result())
+    assert set(Page(text).addresses) == {PIXEL}
+    assert "@import" not in text
+    assert not re.findall(r"url\(", text)
+
+
+def test_names_with_markup_are_shown_as_text() -> None:
+    text = render(result(("<script>alert(1)</script>", "a&b"), task='"><img src=x onerror=1>'))
+    assert "<script" not in text
+    assert set(Page(text).addresses) == {PIXEL}
+    assert "a&amp;b" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sources": (), "curve": (), "map": None, "mistakes": (), "calibration": None, "times": {}, "notes": ("The budget ended.",), "stopped_by": "budget"},
+        {"verdict": Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, 0.0, 0), "shipped": "baseline"},
+        {"verdict": Verdict("do not transfer", "baseline", -0.05, (-0.08, -0.02), 0.01, 0.01, 15), "shipped": "baseline"},
+    ],
+)
+def test_a_result_with_parts_missing_is_drawn_and_says_so(changes: dict[str, object]) -> None:
+    page = Page(render(result(**changes)))
+    assert ("Not drawn" in page.text) == (not changes.get("curve", True))
+
+
+def test_an_arm_that_was_not_measured_is_named() -> None:
+    whole = result()
+    assert "Fine-tuned: not measured" in Page(render(dataclasses.replace(whole, arms=whole.arms[:2]))).text
+
+
+def test_twenty_four_classes_have_marks_that_differ() -> None:
+    labels = tuple(f"class {i}" for i in range(24))
+    assert len({charts.mark(0, 0, i, 3) for i in range(24)}) == 24
+    assert "class 23" in Page(render(result(labels))).text
+
+
+def test_equal_results_give_equal_pages_also_after_a_round_trip() -> None:
+    whole = result()
+    again = Result.from_json(whole.to_json(), times=whole.times)
+    assert render(whole) == render(again)
+
+
+def test_drawings_are_well_formed_and_put_values_where_they_belong() -> None:
+    rows = [charts.Whisker("a", 0.2, (0.1, 0.3), "frozen", "0.2"), charts.Whisker("b", 0.4, None, "tuned", "0.4")]
+    root = ElementTree.fromstring(charts.whiskers(rows, unit="score"))
+    dots = [float(e.get("cx", "")) for e in root.iter("circle")]
+    ticks = {e.text: float(e.get("x", "")) for e in root.iter("text") if "tick" in e.get("class", "")}
+    assert dots == pytest.approx([ticks["0.2"], ticks["0.4"]])
+    whisker = next(e for e in root.iter("line") if "whisker" in e.get("class", ""))
+    assert [float(whisker.get("x1", "")), float(whisker.get("x2", ""))] == pytest.approx([ticks["0.1"], ticks["0.3"]])
+
+
+def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = write(result(), tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8") == render(result())
+    with pytest.raises(FileNotFoundError):
+        write(result(), tmp_path / "absent" / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
