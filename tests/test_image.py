@@ -118,7 +118,7 @@ def test_arrays_of_every_legal_shape_and_kind_become_rgb() -> None:
         (np.zeros((4, 4, 2), np.uint8), r"has shape \(4, 4, 2\)"),
         (np.zeros((1, 3, 4, 4), np.uint8), r"has shape \(1, 3, 4, 4\)"),
         (np.zeros((0, 4, 3), np.uint8), r"has shape \(0, 4, 3\)"),
-        (np.full((2, 2), 255.0), r"is float64 from 255.0 to 255.0; uint8, or floats from 0 to 1, are needed. Rescale it."),
+        (np.full((2, 2), 255.0), r"is float64 from 255 to 255; uint8, or floats from 0 to 1, are needed. Rescale it."),
         (np.array([[0.5, -0.5]]), r"is float64 from -0.5 to 0.5"),
         (np.array([[0.5, np.nan]]), r"is float64 from nan to nan"),
         (np.array([[0, 256]]), r"is int64 from 0(\.0)? to 256"),

@@ -132,6 +132,7 @@ class Preprocess:
 class Backbone(nn.Module):
     """A pretrained body as an ordered chain of named stages; the last stage ends in a (n, dim) feature.
 
+    >>> import torch
     >>> body = Backbone({"stem": nn.Linear(3, 4), "head": nn.Linear(4, 2)}, dim=2)
     >>> x = torch.ones(5, 3)
     >>> torch.equal(body.above(1)(body.below(1)(x)), body(x))

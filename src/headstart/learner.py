@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import softmax
 from sklearn.utils.validation import has_fit_parameter
 
@@ -85,7 +86,9 @@ def learn(
     if method.starts_from_probe and candidate.source is not None:
         final = View("pooled", candidate.source.name, (len(candidate.source.stages),))
         features = views.array(final)[rows]
-    net = method.build(_source(candidate), features=features, y=y[rows], classes=classes, seed=seed)
+    with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
+        torch.default_generator.manual_seed(seed)
+        net = method.build(_source(candidate), features=features, y=y[rows], classes=classes, seed=seed)
     net, _ = fit(method, net, x, y[rows], seed=seed, deadline=deadline, progress=progress)
     return Fitted(candidate, net, classes)
 
