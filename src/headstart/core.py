@@ -129,8 +129,32 @@ class Preprocess:
         return int(self.size / self.crop)
 
 
+@dataclass(frozen=True)
+class TextInput:
+    """How a text becomes a backbone's input: tokenised as its weights were trained, cut off behind ``max_length`` tokens.
+
+    ``prefix`` is put before every text (some sentence encoders want "query: "); ``tokenizer_sha256`` tells one tokenizer from another.
+    """
+
+    max_length: int = 128
+    prefix: str = ""
+    tokenizer_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnInput:
+    """Which columns a backbone for tables takes, in order, and how they were encoded (as JSON text)."""
+
+    columns: tuple[str, ...] = ()
+    encoding: str = ""
+
+
 class Backbone(nn.Module):
     """A pretrained body as an ordered chain of named stages; the last stage ends in a (n, dim) feature.
+
+    One tensor runs through the chain. Images: (n, c, h, w) or, in transformers, (n, tokens, d). Text: tokens with their attention mask
+    as one more channel, so that whatever is stored at a cut is whole: (n, t, 2) token ids and mask at the input, (n, t, d + 1) inside.
+    ``pooling`` makes (n, d) of an activation at a cut; by default it is the mean over positions. ``tokenizer`` belongs to the weights.
 
     >>> import torch
     >>> body = Backbone({"stem": nn.Linear(3, 4), "head": nn.Linear(4, 2)}, dim=2)
@@ -139,12 +163,23 @@ class Backbone(nn.Module):
     True
     """
 
-    def __init__(self, stages: Mapping[str, nn.Module], *, dim: int, preprocess: Preprocess | None = None, classifier: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        *,
+        dim: int,
+        preprocess: Preprocess | TextInput | ColumnInput | None = None,
+        classifier: nn.Module | None = None,
+        tokenizer: Any = None,
+        pooling: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(stages)
         self.dim = dim
         self.preprocess = preprocess or Preprocess()
         self.classifier = classifier
+        self.tokenizer = tokenizer
+        self.pooling = pooling or mean_over_positions
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -171,6 +206,13 @@ class Backbone(nn.Module):
         return x
 
 
+def mean_over_positions(activation: Tensor) -> Tensor:
+    """Return (n, d): the mean over positions of (n, d, h, w) or of (n, tokens, d); (n, d) as it is."""
+    if activation.ndim == 4:
+        return activation.mean(dim=(2, 3))
+    return activation.mean(dim=1) if activation.ndim == 3 else activation
+
+
 class Net(nn.Module):
     """What is trained and served: the stages above a cut, and a head. Input: activations at that cut; output: (n, c) logits."""
 
@@ -194,7 +236,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Source:
-    """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use."""
+    """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use.
+
+    ``recipe`` is what builds its architecture without its weights, as plain values for JSON: a saved model needs no package that held weights.
+    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows.
+    """
 
     name: str
     family: str = ""
@@ -210,6 +256,7 @@ class Source:
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     data: Domain | None = None
     labels: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from headstart.activations.engine import forward_cuts, pooled, tune_allocator
+from headstart.activations.engine import forward_cuts, tune_allocator
 from headstart.activations.store import Space, Store
 from headstart.core import Source
 
@@ -101,17 +101,18 @@ def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:
 def _run(
     source: Source, items: Sequence[Any], spaces: Mapping[tuple[str, int], Space], *, batch: int, progress: Callable[[int], None] | None
 ) -> dict[tuple[str, int], np.ndarray]:
-    from headstart.modality.image import mapped, normalise, prepare, read
+    from headstart.modality import door
+    from headstart.modality.image import mapped
 
     backbone = source.backbone.to(memory_format=torch.channels_last)
-    look = backbone.preprocess
+    of = door(source.modality)
     parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
-    pixels = mapped(lambda item: prepare(read(item), look), items)
+    encoded = mapped(lambda item: of.encode(item, backbone), items)
     for start in range(0, len(items), batch):
-        x = torch.stack([next(pixels) for _ in range(min(batch, len(items) - start))])
-        out = forward_cuts(backbone, normalise(x, look), {c for _, c in spaces})
+        x = of.collate([next(encoded) for _ in range(min(batch, len(items) - start))], backbone)
+        out = forward_cuts(backbone, x, {c for _, c in spaces})
         for (kind, c), rows in parts.items():
-            rows.append((pooled(out[c]) if kind == "pooled" else _small(out[c])).numpy())
+            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _small(out[c])).numpy())
         if progress is not None:
             progress(len(x))
     return {key: np.concatenate(rows) for key, rows in parts.items()}

@@ -28,11 +28,6 @@ def forward_cuts(backbone: Backbone, x: Tensor, cuts: Collection[int]) -> dict[i
     return out
 
 
-def pooled(activation: Tensor) -> Tensor:
-    """Return (n, d): the mean over positions of (n, d, h, w); (n, d) as it is."""
-    return activation.mean(dim=(2, 3)) if activation.ndim == 4 else activation
-
-
 def tune_allocator() -> bool:
     """Let glibc keep large blocks instead of returning each to the system; return whether that was possible.
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Domain, InputError, Preprocess, Task
+from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Backbone, Domain, InputError, Preprocess, Task
 
 DECODERS = 2  # threads: Pillow decodes without holding the interpreter's lock, and the machines we plan for have two cores
 ORIENTATION = 0x0112  # the EXIF tag
@@ -136,6 +136,22 @@ def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """Return float32 (n, c, h, w), channels last in memory, of uint8 (n, c, h, w)."""
     mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (preprocess.mean, preprocess.std))
     return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def encode(item: Any, backbone: Backbone) -> Tensor:
+    """Return uint8 (3, size, size): the image as the backbone's weights want it, before normalisation."""
+    return prepare(read(item), _look_of(backbone))
+
+
+def collate(encoded: Sequence[Tensor], backbone: Backbone) -> Tensor:
+    """Return float32 (n, 3, size, size), normalised, channels last in memory."""
+    return normalise(torch.stack(list(encoded)), _look_of(backbone))
+
+
+def _look_of(backbone: Backbone) -> Preprocess:
+    if not isinstance(backbone.preprocess, Preprocess):
+        raise InputError(f"This backbone takes no images (its input is {type(backbone.preprocess).__name__}). Choose one for images: headstart sources.")
+    return backbone.preprocess
 
 
 def thumbnail(item: Any, *, side: int = 96) -> str:
