@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headstart.core import Source
 
 REPORT_FILE = "report.html"
+NARROW: dict[str, Any] = {"show_edge": False, "padding": (0, 2, 0, 0)}  # why: three columns of scores with intervals fit into 80 characters
 ARMS = {"baseline": "no transfer", "frozen": "frozen + head", "fine-tuned": "fine-tuned"}
 
 
@@ -109,11 +110,15 @@ def transfer_and_report(
 
 def print_result(console: Console, result: Result) -> None:
     """Print the ranked sources, the arms and the verdict."""
-    ranked = Table("source", f"{result.metric}, 90 % interval", "parameters", title="Sources, by a probe on frozen features", title_justify="left", box=SIMPLE)
+    ranked = Table(
+        "source", f"{result.metric}, 90 % interval", "parameters", title="Sources, by a probe on frozen features", title_justify="left", box=SIMPLE, **NARROW
+    )
     for source in result.sources:
         ranked.add_row(source.name, _with_interval(source.probe), f"{source.parameters / 1e6:.1f} M")
     test = f"held out, n={result.found.n_test}"
-    arms = Table("arm", "source", "cross-validated", test, title=f"What was reached: {result.metric}, 90 % intervals", title_justify="left", box=SIMPLE)
+    arms = Table(
+        "arm", "source", "cross-validated", test, title=f"What was reached: {result.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW
+    )
     for arm in result.arms:
         arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", _with_interval(arm.cv), _with_interval(arm.test))
     console.print(ranked, arms)
@@ -169,7 +174,7 @@ def print_sources(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("name", "parameters", "dim", "stages", "licence", "here", box=SIMPLE)
+    table = Table("name", "parameters", "dim", "stages", "licence", "here", box=SIMPLE, **NARROW)
     for row in rows:
         table.add_row(
             row["name"], f"{row['parameters'] / 1e6:.1f} M", str(row["dim"]), str(len(row["stages"])), row["licence"], "yes" if row["installed"] else "no"
