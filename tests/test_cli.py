@@ -56,7 +56,7 @@ def test_help_lists_the_commands() -> None:
 
 def test_the_main_job_prints_what_it_found_the_sources_the_methods_the_verdict_and_the_report(run: tuple[Path, str]) -> None:
     out, text = run
-    assert "Found 24 images in 2 classes (dark 12, light 12), 48x40 to 48x40 pixels, modes RGB." in text
+    assert "Found 24 images in 2 classes (dark 12, light 12); pixels 48x40 to 48x40, median 48x40; modes RGB 24." in text
     for part in ("squeezenet", "frozen + head", "simple", "Verdict: ", "Shipped: ", "Report: "):
         assert part in text
     assert str(out / "report.html") in text

@@ -22,12 +22,12 @@ FLOOR = {
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs"), 3),
     **dict.fromkeys(("learner", "evaluate"), 4),
-    **dict.fromkeys(("search", "evidence", "bench"), 5),
+    **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator"), 6),
     **dict.fromkeys(("serve", "report", "contract", "terminal"), 7),
     "cli": 8,
 }
-DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pydicom"}
+DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}
 EMPTY_NAMES = re.compile(r"(utils?|helpers?|common|misc|base\d*|manager|handlers?)(\.py)?")
 
 

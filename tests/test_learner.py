@@ -11,14 +11,13 @@ from headstart import sources
 from headstart.activations.store import Store
 from headstart.learner import Candidate, learn
 from headstart.methods import Scratch
-from headstart.modality.vision import random_twin
 from headstart.views import Views
 
 
 def test_a_net_from_random_weights_is_the_same_whatever_drew_random_numbers_before(tmp_path: Path) -> None:
     items = [np.full((32, 32, 3), 20 * i, np.uint8) for i in range(8)]
     views = Views(items, [str(i) for i in range(8)], {}, Store(tmp_path))
-    method = Scratch(lambda seed: random_twin(sources.entry("squeezenet"), seed=seed), steps=2)
+    method = Scratch(lambda seed: sources.twin(sources.entry("squeezenet").recipe, seed=seed), steps=2)
     heads = []
     for noise in (1, 2):
         torch.manual_seed(noise)

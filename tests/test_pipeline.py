@@ -126,12 +126,13 @@ def test_duplicates_are_kept_on_one_side_and_reported(tmp_path: Path) -> None:
     for seed in range(10):
         train, test = holdout(np.asarray(task.codes), groups=groups, share=0.25, seed=seed)
         assert not {inspection.digests[i] for i in train} & {inspection.digests[i] for i in test}
-    assert found(task, inspection, groups, train, test).duplicates == 4
+    strata = {"strata": np.asarray(task.codes), "names": task.labels}
+    assert found(task, inspection, **strata, groups=groups, train=train, test=test).duplicates == 4
 
 
 def test_a_task_that_is_not_supported_yet_is_refused_with_a_sentence() -> None:
     task = hs.Task("segmentation", "image", hs.Domain("d", ["a"], ["b"]))
-    with pytest.raises(hs.InputError, match="cannot transfer to image segmentation yet; it can to image classification"):
+    with pytest.raises(hs.InputError, match="cannot transfer to image segmentation yet; it can to classification and regression"):
         hs.transfer(task, [], budget="1m", seed=0)
 
 

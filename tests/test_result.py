@@ -17,7 +17,7 @@ def result() -> Result:
         metric="balanced accuracy",
         labels=("a", "ü"),
         verdict=Verdict("transfer", "transfer", 0.1, (0.05, 0.15), 0.99, 0.0, 15),
-        found=Found(8, {"a": 4, "ü": 4}, (1, 1), (2, 2), (3, 3), {"RGB": 8}, 0, (), 1, (), None, 6, 2),
+        found=Found(8, "images", {"a": 4, "ü": 4}, {"Pixels": "1x1 to 3x3"}, (), 1, (), None, 6, 2),
         sources=(RankedSource("s", score, 10, 2, "MIT", "why"),),
         trials=(
             Trial(0, "frozen", "frozen + head", "s", {"back": 0, "rate": 0.1}, (0.7, 0.8)),
@@ -27,9 +27,11 @@ def result() -> Result:
         shipped="frozen",
         curve=(CurvePoint(4, score, score),),
         confusion=Confusion(("a", "ü"), ((1, 0), (0, 1))),
+        scatter=None,
         mistakes=(Mistake("a/1.png", "a", "ü", 0.9, "data:image/jpeg;base64,AA=="),),
         map=FeatureMap("PCA", ("a", "ü"), (0.0, 1.0), (0.5, 1.5), (0, 1)),
         calibration=Calibration(1.5, 0.1, 0.05, 0.6, 0.5),
+        coverage=None,
         provenance=Provenance("headstart transfer photos", 0, "60 s", {"python": "3.11"}, "00", {"s": "11"}, "PyTorch", "float32", 2),
         stopped_by="plan",
         times={"total": 1.5},
@@ -58,7 +60,7 @@ def test_seconds_are_not_in_the_findings(tmp_path: Path) -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a result of format 1"):
+    with pytest.raises(ValueError, match="not a result of format 2"):
         Result.from_json(json.dumps({"format": 7}))
 
 

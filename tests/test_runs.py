@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.core import Domain, InputError, Task
-from headstart.modality.image import Inspection
+from headstart.core import Domain, InputError, Inspection, Task
 from headstart.runs import Run, parse_budget
 
 
@@ -30,7 +29,7 @@ TASK = Task("classification", "image", Domain("photos", ["a", "b"], ["x", "y"]),
 
 
 def look(*digests: str) -> Inspection:
-    return Inspection(sizes=((1, 1),) * len(digests), modes={"RGB": len(digests)}, rotated=0, unreadable=(), digests=digests)
+    return Inspection(digests)
 
 
 def claim(folder: Path, *, seed: int = 0, digests: tuple[str, str] = ("1", "2")) -> None:

@@ -9,7 +9,9 @@ import torch
 from headstart import sources
 from headstart.core import Domain, InputError, Task
 
-NAMES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet"]
+IMAGES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet"]
+TEXTS = ["all-MiniLM-L6-v2"]
+NAMES = IMAGES + TEXTS
 
 
 @pytest.fixture
@@ -38,8 +40,9 @@ def test_an_entry_is_the_catalogues() -> None:
 
 def test_a_task_gets_the_sources_of_its_modality() -> None:
     domain = Domain("d", ["a"], ["x"])
-    assert [s.name for s in sources.available(Task("classification", "image", domain))] == NAMES
-    assert sources.available(Task("classification", "text", domain)) == []
+    assert [s.name for s in sources.available(Task("classification", "image", domain))] == IMAGES
+    assert [s.name for s in sources.available(Task("classification", "text", domain))] == TEXTS
+    assert sources.available(Task("classification", "tabular", domain)) == []
 
 
 @pytest.mark.parametrize("find", [sources.get, sources.entry])
@@ -83,6 +86,6 @@ def test_listing_reads_no_weights_and_a_backbone_is_loaded_once(monkeypatch: pyt
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weights_are_known_by_the_hash_of_their_file(name: str) -> None:
     source = sources.get(name)
-    suffix = ".pkl" if name == "squeezenet" else ".pth"
+    suffix = {"squeezenet": ".pkl", "all-MiniLM-L6-v2": ".safetensors"}.get(name, ".pth")
     (file,) = [f for f in files(source.origin) if f.name.endswith(suffix)]
     assert source.weights_sha256 == hashlib.sha256(file.read_binary()).hexdigest()

@@ -127,19 +127,19 @@ def test_normalising_is_arithmetic_per_channel() -> None:
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "squeezenet"])
 def test_a_random_twin_is_the_seeds_and_leaves_the_global_generator_alone(name: str) -> None:
     source, before = sources.get(name), torch.get_rng_state()
-    twin = vision.random_twin(source, seed=1)
+    twin = sources.twin(source.recipe, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     torch.randn(3)
-    assert same(twin, vision.random_twin(source, seed=1))
-    assert not same(twin, vision.random_twin(source, seed=2))
+    assert same(twin, sources.twin(source.recipe, seed=1))
+    assert not same(twin, sources.twin(source.recipe, seed=2))
     assert not same(twin, source.backbone)
     assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in source.backbone.state_dict().items()}
     assert twin.preprocess == source.backbone.preprocess
 
 
 def test_an_unknown_architecture_has_no_random_twin() -> None:
-    with pytest.raises(InputError, match=r"The architecture of 'mine' is not known here. Known: efficientnet_lite0, .*, squeezenet"):
-        vision.random_twin(Source("mine"), seed=0)
+    with pytest.raises(InputError, match=r"No architecture can be built from {}. Give the source a recipe whose library is known."):
+        sources.twin(Source("mine").recipe, seed=0)
 
 
 class Malicious:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headstart.export import load as load
     from headstart.guard import judge as judge
     from headstart.methods import METHODS as METHODS
+    from headstart.modality.table import task_from_table as task_from_table
     from headstart.pipeline import transfer as transfer
     from headstart.result import Result as Result
     from headstart.runs import parse_budget as parse_budget
@@ -40,6 +41,7 @@ _HOME = {
     "judge": "guard",
     "load": "export",
     "parse_budget": "runs",
+    "task_from_table": "modality.table",
     "transfer": "pipeline",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "load",
     "parse_budget",
     "sources",
+    "task_from_table",
     "transfer",
 ]
 

@@ -8,9 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from headstart.core import Source, Task
+from headstart.core import Inspection, Source, Task
 from headstart.evaluate import Split, folds
-from headstart.modality.image import Inspection
 from headstart.search import Arena, Clock, Search
 from headstart.train import OutOfTime
 
@@ -44,7 +43,7 @@ class Silent:
 
 @dataclass
 class Bench:
-    """What every step works on. ``train`` and ``test`` are row numbers of the task's inputs."""
+    """What every step works on. ``train`` and ``test`` are row numbers of the task's inputs; splits are stratified by ``strata`` (n,)."""
 
     task: Task
     inspection: Inspection
@@ -58,12 +57,14 @@ class Bench:
     clock: Clock
     observer: Observer
     seed: int
+    strata: np.ndarray
+    strata_names: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     limit: float = math.inf
 
     @property
     def classes(self) -> int:
-        """How many classes the task has."""
+        """How many classes the task has; 0 for regression."""
         return len(self.task.labels)
 
     def begin(self, step: str, name: str, total: int | None = None) -> float:
@@ -85,6 +86,6 @@ class Bench:
     def folds(self, *, repeats: int, seed: int) -> list[Split]:
         """Return repeated stratified folds of the training part, groups whole, as row numbers of the task's inputs."""
         groups = None if self.groups is None else self.groups[self.train]
-        names = [self.task.labels[c] for c in self.y[self.train]]
+        names = [self.strata_names[c] for c in self.strata[self.train]]
         pairs = folds(names, groups=groups, k=FOLDS, repeats=repeats, seed=seed)
         return [(self.train[a], self.train[b]) for a, b in pairs]

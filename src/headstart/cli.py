@@ -24,33 +24,37 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def transfer(
-    photos: Annotated[Path, typer.Argument(help="Folder that holds one folder of images per class.")],
+    data: Annotated[Path, typer.Argument(help="Folder with one folder of images per class, or a table: CSV, JSON lines, Parquet.")],
     out: Out,
     budget: Annotated[str, typer.Option(help="Time to spend, such as 90s, 5m, 2h.")] = "5m",
     seed: Annotated[int, typer.Option(help="Decides splits, initial weights and proposals.")] = 0,
+    text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all columns are a table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict: labels, or numbers.")] = None,
+    source_data: Annotated[Path | None, typer.Option(help="Labelled table of a neighbouring domain to transfer from.")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
-    group_by: Annotated[str | None, typer.Option(help="Regular expression on the path; what matches alike is never split, e.g. '(patient\\d+)'.")] = None,
-    margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy, 0..1, that is worth a transfer.")] = 0.0,
-    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")] = False,
+    group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
+    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
 ) -> None:
-    """Transfer to a folder of images, and say whether it helped."""
-    from headstart.terminal import transfer_and_report
+    """Transfer to a folder of images, to texts or to a table, and say whether it helped."""
+    from headstart.terminal import Asked, transfer_and_report
 
-    transfer_and_report(
-        photos, out, budget=budget, seed=seed, names=source, group_by=group_by, margin=margin, skip_unreadable=skip_unreadable, command=_command(out)
-    )
+    what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
+    rest = {"margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
+    transfer_and_report(Asked(data, out, budget, seed, source, **what, **rest))  # type: ignore[arg-type]
 
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    out: Annotated[Path, typer.Option(help="CSV file to write: path, label, probability, and each label's probability.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images or folders of images; for texts and tables one file.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write: path, label, probability, and each label's probability; or value, low, high.")],
 ) -> None:
-    """Predict labels with calibrated probabilities."""
+    """Predict labels with calibrated probabilities, or numbers with 90 % intervals."""
     from headstart.terminal import predict_to_csv
 
-    predict_to_csv(run, images, out)
+    predict_to_csv(run, inputs, out)
 
 
 @app.command()

@@ -64,13 +64,18 @@ class Domain:
 
 @dataclass(frozen=True)
 class Task:
-    """What we want to be good at."""
+    """What we want to be good at.
+
+    ``labels`` is empty for regression, where targets are numbers. ``columns`` tells which column of a file is what, such as
+    {"text": "body", "target": "label"}.
+    """
 
     kind: Literal["classification", "multilabel", "regression", "detection", "segmentation"]
     modality: Literal["image", "text", "tabular"]
     target: Domain
     labels: tuple[str, ...] = ()
     unlabelled: Domain | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, group_by: str | None = None) -> Task:
@@ -106,6 +111,15 @@ class Task:
         """(n,) index into ``labels`` of each target."""
         index = {label: i for i, label in enumerate(self.labels)}
         return [index[str(label)] for label in self.target.y or ()]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What reading every input found; ``digests`` are in the order of the task that came back, ``facts`` in words, for people."""
+
+    digests: tuple[str, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Did it work: metrics, splits that nothing leaks through, and intervals that say how sure a score is.
 
-Classes are codes 0..c-1 throughout, except in the splits, which take codes or names.
+Classes are codes 0..c-1 throughout, except in the splits, which take codes or names. ``classes`` is how many there are; 0 stands for regression,
+where targets are numbers and a model's output is (n, 1) instead of (n, c) probabilities.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from headstart.core import InputError
 from headstart.guard import resampled_t
 
 METRIC = "balanced accuracy"
+R2 = "R2"
+BINS = 5  # of a numeric target, to stratify by: quintiles resolve its tails and leave enough cases in each
 TRIES = 50  # shuffles of the groups before a split is called impossible
 SMALLEST = 1e-12  # a probability of 0 counts as this: one such mistake costs 27.6 nats instead of infinity
 TEMPERATURES = (0.05, 20.0)
@@ -42,6 +45,43 @@ def accuracy(y: Sequence[int] | np.ndarray, codes: Sequence[int] | np.ndarray) -
     0.75
     """
     return float(np.mean(np.asarray(y) == np.asarray(codes)))
+
+
+def r2(y: Sequence[float] | np.ndarray, predicted: Sequence[float] | np.ndarray) -> float:
+    """Return the share of the target's variance that is explained, floored at 0: worse than the mean counts as the mean, 0..1.
+
+    The floor keeps one wild prediction in one fold from deciding a comparison. 0 where the target is constant.
+
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0]), r2([1.0, 2.0, 3.0], [9.0, 9.0, 9.0])
+    (0.5, 0.0)
+    """
+    y, predicted = np.asarray(y, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    spread = float(np.sum((y - y.mean()) ** 2))
+    return max(0.0, 1.0 - float(np.sum((y - predicted) ** 2)) / spread) if spread > 0 else 0.0
+
+
+def metric(classes: int) -> str:
+    """Return the name of the score: balanced accuracy, or R2 where ``classes`` is 0."""
+    return METRIC if classes else R2
+
+
+def score(y: np.ndarray, output: np.ndarray, *, classes: int) -> float:
+    """Return the score of outputs, 0..1 and higher is better: (n, c) probabilities, or (n, 1) numbers where ``classes`` is 0."""
+    return balanced_accuracy(y, output.argmax(axis=1)) if classes else r2(y, output[:, 0])
+
+
+def strata(y: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return codes (n,) and names of what splits are stratified by: the classes, or up to five quantile bins of a numeric target.
+
+    >>> strata(np.array([1.0, 2.0, 3.0, 4.0] * 5), ())[1]
+    ('1 to 2', '3 to 4')
+    """
+    if labels:
+        return y, tuple(labels)
+    bins = max(2, min(BINS, len(y) // 10))
+    edges = np.unique(np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1], method="lower"))
+    codes = np.unique(np.searchsorted(edges, y, side="left"), return_inverse=True)[1]
+    return codes, tuple(f"{y[codes == c].min():g} to {y[codes == c].max():g}" for c in range(codes.max() + 1))
 
 
 def log_loss(y: Sequence[int] | np.ndarray, proba: np.ndarray) -> float:
@@ -192,6 +232,31 @@ def interval_of_test(
     low, high = np.quantile(np.mean(recalls, axis=0), [tail, 1.0 - tail])
     point = balanced_accuracy(y, codes)
     return min(float(low), point), max(float(high), point)
+
+
+def interval_of_r2(y: np.ndarray, predicted: np.ndarray, *, level: float = 0.90, seed: int, draws: int = 2000) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of :func:`r2` on a test set of independent cases, widened to hold the estimate itself.
+
+    >>> interval_of_r2(np.arange(9.0), np.arange(9.0), seed=0)
+    (1.0, 1.0)
+    """
+    rows = np.random.default_rng(seed).integers(0, len(y), size=(draws, len(y)))
+    low, high = np.quantile([r2(y[i], predicted[i]) for i in rows], [(1 - level) / 2, (1 + level) / 2])
+    point = r2(y, predicted)
+    return min(float(low), point), max(float(high), point)
+
+
+def reach(y: np.ndarray, predicted: np.ndarray, *, level: float = 0.90) -> float:
+    """Return the half width that holds ``level`` of unseen targets: the split-conformal quantile of absolute errors (Lei et al. 2018, sec. 2.2).
+
+    Errors must come from cases that the model was not fitted on. Infinite where n is too small for the level is never returned: then the
+    largest error is.
+
+    >>> reach(np.zeros(9), np.arange(1.0, 10.0), level=0.9)  # rank ceil(0.9 * 10) = 9
+    9.0
+    """
+    errors = np.sort(np.abs(np.asarray(y) - np.asarray(predicted)))
+    return float(errors[min(len(errors), int(np.ceil(level * (len(errors) + 1)))) - 1])
 
 
 def temperature(y: Sequence[int] | np.ndarray, proba: np.ndarray) -> float:

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core import Source, Task
-from headstart.evaluate import METRIC, expected_calibration_error, interval_of_mean, log_loss, scale, share_tested
+from headstart.core import Inspection, Source, Task
+from headstart.evaluate import expected_calibration_error, interval_of_mean, log_loss, metric, scale, share_tested
 from headstart.learner import Candidate
 from headstart.methods.method import View
-from headstart.modality.image import Inspection, thumbnail
-from headstart.result import Calibration, Confusion, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Score
+from headstart.modality import door
+from headstart.result import Calibration, Confusion, Coverage, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Scatter, Score
 from headstart.search import Arena, Clock
 from headstart.train import OutOfTime
 
+THINGS = {"image": "images", "text": "texts", "tabular": "rows"}
 CURVE_POINTS = 5
 MAP_ROWS = 1000
 MISTAKES = 12
@@ -43,23 +44,22 @@ def joined_groups(groups: Sequence[Any] | None, digests: Sequence[str]) -> np.nd
     return np.asarray(connected_components(coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size)), directed=False)[1][:n])
 
 
-def found(task: Task, inspection: Inspection, groups: np.ndarray | None, train: np.ndarray, test: np.ndarray) -> Found:
+def found(
+    task: Task, inspection: Inspection, *, strata: np.ndarray, names: Sequence[str], groups: np.ndarray | None, train: np.ndarray, test: np.ndarray
+) -> Found:
     """Return what was found in the data."""
     y = [str(v) for v in task.target.y or ()]
-    sizes = sorted(inspection.sizes, key=lambda s: (s[0] * s[1], s))
     by_digest: dict[str, set[str]] = {}
     for digest, label in zip(inspection.digests, y, strict=True):
         by_digest.setdefault(digest, set()).add(label)
     clashing = {d for d, labels in by_digest.items() if len(labels) > 1}
-    conflicts = [short(p) for p, d in zip(task.target.x, inspection.digests, strict=True) if d in clashing]
+    conflicts = [name(task, i) for i, d in enumerate(inspection.digests) if d in clashing]
+    counts = np.bincount(strata, minlength=len(names))
     return Found(
         n=len(y),
-        classes={label: y.count(label) for label in task.labels},
-        smallest=sizes[0],
-        median=sizes[len(sizes) // 2],
-        largest=sizes[-1],
-        modes=dict(sorted(inspection.modes.items())),
-        rotated=inspection.rotated,
+        things=THINGS[task.modality],
+        strata={label: int(n) for label, n in zip(names, counts, strict=True)},
+        facts=dict(inspection.facts),
         unreadable=tuple(short(p) for p in inspection.unreadable),
         duplicates=len(y) - len(by_digest),
         conflicts=tuple(conflicts),
@@ -69,43 +69,47 @@ def found(task: Task, inspection: Inspection, groups: np.ndarray | None, train: 
     )
 
 
-def describe(found: Found) -> str:
+def describe(found: Found, *, kind: str) -> str:
     """Say in a few lines what was found."""
-    counts = ", ".join(f"{name} {n}" for name, n in found.classes.items())
-    small, large = (f"{w}x{h}" for w, h in (found.smallest, found.largest))
-    lines = [f"Found {found.n} images in {len(found.classes)} classes ({counts}), {small} to {large} pixels, modes {', '.join(found.modes)}."]
+    counts = ", ".join(f"{name} {n}" for name, n in found.strata.items())
+    what = f"{len(found.strata)} classes ({counts})" if kind == "classification" else f"targets ({counts})"
+    facts = "".join(f"; {title.lower()} {words}" for title, words in found.facts.items())
+    lines = [f"Found {found.n} {found.things} {'in' if kind == 'classification' else 'with'} {what}{facts}."]
     lines.append(f"{found.n_train} train, {found.n_test} are held out and nothing tunes on them.")
     if found.duplicates:
         lines.append(f"{found.duplicates} exact duplicates: each is kept on one side of every split.")
     if found.conflicts:
-        lines.append(f"{len(found.conflicts)} images have the same bytes under different labels, such as {found.conflicts[0]}: check them.")
+        lines.append(f"{len(found.conflicts)} {found.things} have the same content under different targets, such as {found.conflicts[0]}: check them.")
     if found.unreadable:
-        lines.append(f"{len(found.unreadable)} unreadable images left out, such as {found.unreadable[0]}.")
+        lines.append(f"{len(found.unreadable)} unreadable {found.things} left out, such as {found.unreadable[0]}.")
     return "\n".join(lines)
 
 
-def curve(arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, clock: Clock) -> tuple[CurvePoint, ...]:
+def curve(
+    arena: Arena, candidates: Sequence[Candidate | None], pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, strata: np.ndarray, clock: Clock
+) -> tuple[CurvePoint, ...]:
     """Score frozen features and the baseline when they train on fewer labels: the same draws, the same judging folds for both."""
     transfer, baseline = candidates
+    name_of_metric = metric(arena.classes)
     if transfer is None or baseline is None or baseline.source is not None:
         return ()
     points: list[CurvePoint] = []
     share = share_tested(pairs)
-    for n in _sizes(arena.y, pairs, arena.classes):
+    for n in _sizes(pairs, int(strata.max()) + 1):
         scores: list[list[float]] = [[], []]
         try:
             for i, (train, test) in enumerate(pairs):
-                rows = _draw(arena.y, train, n, seed=arena.seed + i)
+                rows = _draw(strata, train, n, seed=arena.seed + i)
                 for side, candidate in enumerate((transfer, baseline)):
                     scores[side].append(arena.score(candidate, rows, test, deadline=clock.deadline(0.97))[0])
         except OutOfTime:
             break
-        a, b = (Score(METRIC, float(np.mean(s)), interval=interval_of_mean(s, test_share=share), n=n) for s in scores)
+        a, b = (Score(name_of_metric, float(np.mean(s)), interval=interval_of_mean(s, test_share=share), n=n) for s in scores)
         points.append(CurvePoint(n, a, b))
     return tuple(points)
 
 
-def _sizes(y: np.ndarray, pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> list[int]:
+def _sizes(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> list[int]:
     full = min(len(train) for train, _ in pairs)
     least = min(full, 5 * classes)
     return sorted({round(v) for v in np.geomspace(least, full, CURVE_POINTS)})
@@ -132,18 +136,41 @@ def confusion(labels: Sequence[str], truth: np.ndarray, proba: np.ndarray) -> Co
     return Confusion(tuple(labels), tuple(tuple(int(v) for v in row) for row in counts))
 
 
-def mistakes(task: Task, test: np.ndarray, truth: np.ndarray, proba: np.ndarray, *, temperature: float) -> tuple[Mistake, ...]:
-    """Return the test images that the model got wrong with most confidence."""
-    calibrated = scale(proba, temperature)
+def mistakes(task: Task, test: np.ndarray, truth: np.ndarray, output: np.ndarray, *, temperature: float) -> tuple[Mistake, ...]:
+    """Return the test cases that the model got wrong with most confidence, or whose number it missed by most."""
+    if not task.labels:
+        worst = sorted(range(len(test)), key=lambda i: (-abs(output[i, 0] - truth[i]), i))[:MISTAKES]
+        return tuple(_mistake(task, test[i], f"{truth[i]:.4g}", f"{output[i, 0]:.4g}", None) for i in worst)
+    calibrated = scale(output, temperature)
     codes, sure = calibrated.argmax(axis=1), calibrated.max(axis=1)
     wrong = sorted(np.flatnonzero(codes != truth), key=lambda i: (-sure[i], i))[:MISTAKES]
-    return tuple(
-        Mistake(short(task.target.x[test[i]]), task.labels[truth[i]], task.labels[codes[i]], float(sure[i]), thumbnail(task.target.x[test[i]])) for i in wrong
-    )
+    return tuple(_mistake(task, test[i], task.labels[truth[i]], task.labels[codes[i]], float(sure[i])) for i in wrong)
+
+
+def _mistake(task: Task, row: int, truth: str, predicted: str, probability: float | None) -> Mistake:
+    thumbnail, text = door(task.modality).show(task.target.x[row])
+    return Mistake(name(task, row), truth, predicted, probability, thumbnail, text)
+
+
+def scatter(truth: np.ndarray, output: np.ndarray) -> Scatter:
+    """Return true and predicted numbers of the test cases."""
+    return Scatter(tuple(float(v) for v in truth), tuple(float(v) for v in output[:, 0]))
+
+
+def coverage(truth: np.ndarray, output: np.ndarray, *, reach: float, level: float = 0.90) -> Coverage:
+    """Measure on the test split how often value +- reach holds the truth."""
+    return Coverage(level, float(reach), float(np.mean(np.abs(truth - output[:, 0]) <= reach)), len(truth))
 
 
 def feature_map(
-    arena: Arena, sources: Mapping[str, Source], ranked: Sequence[RankedSource], rows: np.ndarray, labels: Sequence[str], *, clock: Clock
+    arena: Arena,
+    sources: Mapping[str, Source],
+    ranked: Sequence[RankedSource],
+    rows: np.ndarray,
+    *,
+    strata: np.ndarray,
+    labels: Sequence[str],
+    clock: Clock,
 ) -> FeatureMap | None:
     """Lay the best source's final features of the training cases out in the plane (t-SNE; van der Maaten & Hinton 2008)."""
     if not ranked or clock.late(0.97):
@@ -163,7 +190,7 @@ def feature_map(
         plane = TSNE(2, perplexity=perplexity, init="pca", random_state=arena.seed, n_jobs=1).fit_transform(flat)
         method = f"t-SNE, perplexity {perplexity:g}"
     x_values, y_values = (tuple(round(float(v), 3) for v in plane[:, i]) for i in (0, 1))
-    return FeatureMap(f"{method}, of {source.name}'s final features", tuple(labels), x_values, y_values, tuple(int(c) for c in arena.y[rows]))
+    return FeatureMap(f"{method}, of {source.name}'s final features", tuple(labels), x_values, y_values, tuple(int(c) for c in strata[rows]))
 
 
 def calibration(truth: np.ndarray, proba: np.ndarray, *, temperature: float) -> Calibration:
@@ -172,6 +199,12 @@ def calibration(truth: np.ndarray, proba: np.ndarray, *, temperature: float) -> 
     ece = [expected_calibration_error(truth, p) for p in (proba, after)]
     losses = [log_loss(truth, p) for p in (proba, after)]
     return Calibration(float(temperature), float(ece[0]), float(ece[1]), float(losses[0]), float(losses[1]))
+
+
+def name(task: Task, row: int) -> str:
+    """Return what tells a person which case it is: a path's last two parts, or the number of the row, from 1."""
+    item = task.target.x[row]
+    return short(item) if task.modality == "image" else f"row {row + 1}"
 
 
 def short(item: Any) -> str:

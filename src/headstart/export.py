@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,56 +16,71 @@ import numpy as np
 from torch import nn
 
 from headstart.activations.store import Store, default_root
-from headstart.core import Backbone, InputError, Net, Source
+from headstart.core import Backbone, InputError, Net, Source, Task
 from headstart.evaluate import scale
-from headstart.learner import Fitted, probabilities
+from headstart.learner import Fitted, outputs
 from headstart.methods import Scratch
 from headstart.methods.features import HEADS
 from headstart.methods.method import View
-from headstart.modality.image import digest
-from headstart.modality.vision import random_twin
-from headstart.result import RESULT_FILE, TIMES_FILE, Prediction, Result
-from headstart.sources import entry
+from headstart.modality import door
+from headstart.modality.image import list_images
+from headstart.modality.table import read_items
+from headstart.result import RESULT_FILE, TIMES_FILE, PredictedValue, Prediction, Predictions, Result
+from headstart.sources import twin
 from headstart.views import Views
 
 MODEL_FILE, HEAD_FILE, NET_FILE, BODY_FILE = "model.json", "head.skops", "net.safetensors", "backbone.safetensors"
+TOKENIZER_FOLDER = "tokenizer"
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fitted model with what it needs to see raw images: its view, its source's frozen stages, its labels and its temperature.
+    """A fitted model with what it needs to see raw inputs: its view, its source's frozen stages, and how its output is read.
 
-    ``architecture`` names the source whose stages the net is made of, also where its weights began at random.
+    ``recipe`` builds the stages that the net is made of, also where their weights began at random. ``labels`` is empty for regression;
+    ``columns`` names what the task's file was read by: {"text": "body"}, or {"target": "y"}, so that another file is read alike.
     """
 
     labels: tuple[str, ...]
+    modality: str
+    columns: Mapping[str, str]
     model: Any
     view: View
     source: Source | None
-    architecture: str
+    recipe: Mapping[str, Any]
     temperature: float
+    reach: float
 
     @classmethod
-    def of(cls, fitted: Fitted, labels: Sequence[str], *, temperature: float) -> Predictor:
+    def of(cls, fitted: Fitted, task: Task, *, temperature: float, reach: float) -> Predictor:
         """Return the predictor of a fitted candidate."""
-        candidate = fitted.candidate
-        twin = candidate.method.twin.source.name if isinstance(candidate.method, Scratch) else ""  # type: ignore[attr-defined]
-        source = None if candidate.source is None else _lean(candidate.source, candidate.view)
-        return cls(tuple(labels), fitted.model, candidate.view, source, source.name if source else twin, temperature)
+        method, source = fitted.candidate.method, fitted.candidate.source
+        view = fitted.candidate.view
+        recipe = method.twin.recipe if isinstance(method, Scratch) else {} if source is None else source.recipe  # type: ignore[attr-defined]
+        if isinstance(method, Scratch) and view.source is not None:
+            source = method.twin.source  # type: ignore[attr-defined]
+        kept = None if source is None else _lean(source, view)
+        return cls(task.labels, task.modality, dict(task.columns), fitted.model, view, kept, recipe, temperature, reach)
 
-    def proba(self, inputs: Sequence[Any]) -> np.ndarray:
-        """Return calibrated probabilities (n, c) of images: paths, or arrays of shape (h, w, c)."""
+    def output(self, inputs: Sequence[Any]) -> np.ndarray:
+        """Return calibrated probabilities (n, c), or numbers (n, 1)."""
         if not len(inputs):
-            return np.zeros((0, len(self.labels)))
+            return np.zeros((0, max(1, len(self.labels))))
+        of = door(self.modality)
         table = {} if self.source is None else {self.source.name: self.source}
-        views = Views(list(inputs), [digest(item) for item in inputs], table, Store(default_root()))
-        return scale(probabilities(self.model, views.array(self.view), classes=len(self.labels)), self.temperature)
+        views = Views(list(inputs), [of.digest(item) for item in inputs], table, Store(default_root()), self.modality)
+        raw = outputs(self.model, views.array(self.view), classes=len(self.labels))
+        return scale(raw, self.temperature) if self.labels else raw
 
-    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
-        """Predict each image's label with its calibrated probability."""
+    def predict(self, inputs: Sequence[Any]) -> Predictions:
+        """Predict each input's label with its calibrated probability, or its number with an interval."""
+        names = [str(item) if self.modality == "image" and isinstance(item, str | Path) else "" for item in inputs]
+        if not self.labels:
+            values = [float(v) for v in self.output(inputs)[:, 0]]
+            return [PredictedValue(v, (v - self.reach, v + self.reach), name) for v, name in zip(values, names, strict=True)]
         return [
-            Prediction(self.labels[int(p.argmax())], float(p.max()), tuple(float(v) for v in p), str(item) if isinstance(item, str | Path) else "")
-            for item, p in zip(inputs, self.proba(inputs), strict=True)
+            Prediction(self.labels[int(p.argmax())], float(p.max()), tuple(float(v) for v in p), name)
+            for p, name in zip(self.output(inputs), names, strict=True)
         ]
 
     def save(self, folder: Path) -> None:
@@ -74,21 +89,30 @@ class Predictor:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
+        net = isinstance(self.model, Net)
         plain = {
             "labels": self.labels,
+            "modality": self.modality,
+            "columns": dict(self.columns),
             "view": dataclasses.asdict(self.view),
-            "architecture": self.architecture,
-            "weights_sha256": "" if self.source is None else self.source.weights_sha256,
+            "recipe": dict(self.recipe),
+            "source": None if self.source is None else _described(self.source),
             "temperature": self.temperature,
-            "net": isinstance(self.model, Net),
+            "reach": self.reach,
+            "net": net,
+            "dropout": net and any(isinstance(m, nn.Dropout) for m in self.model.head.modules()),
         }
         (folder / MODEL_FILE).write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        if isinstance(self.model, Net):
+        if net:
             save_file(_contiguous(self.model), folder / NET_FILE)
         else:
             skops.io.dump(self.model, folder / HEAD_FILE)
         if self.source is not None:
             save_file(_contiguous(self.source.backbone), folder / BODY_FILE)
+            if self.source.backbone.tokenizer is not None:
+                from headstart.modality.language import save_tokenizer
+
+                save_tokenizer(self.source.backbone, folder / TOKENIZER_FOLDER)
 
     @classmethod
     def load(cls, folder: Path) -> Predictor:
@@ -98,9 +122,10 @@ class Predictor:
             raise InputError(f"{folder} holds no model ({MODEL_FILE} is missing). Give the --out folder of a finished run.")
         plain = json.loads(path.read_text(encoding="utf-8"))
         view = View(**{**plain["view"], "cuts": tuple(plain["view"]["cuts"])})
-        source = _restored(plain, folder) if view.kind in {"pooled", "raw"} else None
+        source = None if plain["source"] is None else _restored(plain, folder)
         model = _net(plain, view, folder) if plain["net"] else _head(folder / HEAD_FILE)
-        return cls(tuple(plain["labels"]), model, view, source, plain["architecture"], plain["temperature"])
+        how = (plain["temperature"], plain["reach"])
+        return cls(tuple(plain["labels"]), plain["modality"], plain["columns"], model, view, source, plain["recipe"], *how)
 
 
 def load(folder: str | Path) -> Result:
@@ -124,6 +149,26 @@ def load(folder: str | Path) -> Result:
         raise InputError(f"{path} is damaged ({error}). Remove it and run the same transfer command: finished work is kept.") from None
 
 
+def read_inputs(result: Result, paths: Sequence[Path]) -> tuple[list[str], list[Any]]:
+    """Return names and raw inputs to predict: images under the paths, or the rows of one file, read as the task's was.
+
+    Raises
+    ------
+    InputError
+        nothing there to read; several files where one is wanted; a column that the model needs is missing.
+    """
+    model = result.model
+    if not isinstance(model, Predictor):
+        raise InputError("This result holds no model to predict with. Read the whole folder of the run: headstart.load(folder).")
+    if model.modality == "image":
+        images = list_images(list(paths))
+        return images, list(images)
+    if len(paths) != 1:
+        raise InputError(f"{len(paths)} files were given; a model of {result.found.things} reads one. Join them, or predict one by one.")
+    items = read_items(paths[0], text=model.columns.get("text"), leave_out=(model.columns.get("target", ""),))
+    return [str(i) for i in range(1, len(items) + 1)], items
+
+
 def _lean(source: Source, view: View) -> Source:
     """The same source, which keeps no more raw activations than the view needs."""
     backbone, weights = source.backbone, source.weights_sha256
@@ -131,18 +176,28 @@ def _lean(source: Source, view: View) -> Source:
     return dataclasses.replace(source, tune_cuts=cuts, opener=lambda: backbone, digest=lambda: weights)
 
 
+def _described(source: Source) -> dict[str, Any]:
+    """What a source is beside its weights, as plain values."""
+    keys = ("name", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin", "modality", "tune_cuts", "recipe")
+    return {key: getattr(source, key) for key in keys} | {"weights_sha256": source.weights_sha256}
+
+
 def _restored(plain: dict[str, Any], folder: Path) -> Source:
     from safetensors.torch import load_file
 
-    known = entry(plain["architecture"])
-    cuts = tuple(plain["view"]["cuts"]) if plain["view"]["kind"] == "raw" else ()
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["source"].items()}
+    weights = known.pop("weights_sha256")
 
     def opener() -> Backbone:
-        backbone = random_twin(known, seed=0)
+        backbone = twin(known["recipe"], seed=0)
         backbone.load_state_dict(load_file(folder / BODY_FILE))
+        if (folder / TOKENIZER_FOLDER).exists():
+            from headstart.modality.language import load_tokenizer
+
+            backbone.tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
         return backbone
 
-    return dataclasses.replace(known, tune_cuts=cuts, opener=opener, digest=lambda: str(plain["weights_sha256"]))
+    return Source(**known, opener=opener, digest=lambda: str(weights))
 
 
 def _net(plain: dict[str, Any], view: View, folder: Path) -> Net:
@@ -150,9 +205,9 @@ def _net(plain: dict[str, Any], view: View, folder: Path) -> Net:
 
     from safetensors.torch import load_file
 
-    backbone = random_twin(entry(plain["architecture"]), seed=0)
-    linear = nn.Linear(backbone.dim, len(plain["labels"]))
-    head = linear if view.kind == "image" else nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear))
+    backbone = twin(plain["recipe"], seed=0)
+    linear = nn.Linear(backbone.dim, max(1, len(plain["labels"])))
+    head = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if plain["dropout"] else linear
     net = Net(backbone.above(view.cuts[0] if view.cuts else 0), head)
     net.load_state_dict(load_file(folder / NET_FILE))
     return net.eval()
@@ -170,9 +225,13 @@ def _head(path: Path) -> Any:
 
 TRUSTED = frozenset(
     {
+        "headstart.methods.simple.InnerFolds",
+        "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
-        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.tree._tree.Tree",
     }
 )

@@ -1,4 +1,4 @@
-"""Judging: the chosen setting of each arm meets the held-out images once, and folds that the search never saw."""
+"""Judging: the chosen setting of each arm meets the held-out cases once, and folds that the search never saw."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.bench import FOLDS, Bench
-from headstart.evaluate import METRIC, balanced_accuracy, interval_of_mean, interval_of_test, share_tested
-from headstart.guard import judge
+from headstart.evaluate import interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
+from headstart.guard import judge, resampled_t
 from headstart.learner import Candidate, Fitted, learn
 from headstart.methods import FineTune, Scratch
 from headstart.result import Arm, Score, Trial, Verdict
@@ -22,12 +22,12 @@ LOOPED = frozenset({FineTune.name, Scratch.name})
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best trial of an arm, fitted on the whole training part, and its probabilities (n_test, c) on the held-out images."""
+    """The best trial of an arm, fitted on the whole training part, and its output on the held-out cases: (n_test, c) probabilities or (n_test, 1)."""
 
     trial: Trial
     candidate: Candidate
     fitted: Fitted
-    proba: np.ndarray
+    output: np.ndarray
 
 
 def fit_chosen(bench: Bench) -> dict[str, Chosen]:
@@ -45,7 +45,7 @@ def fit_chosen(bench: Bench) -> dict[str, Chosen]:
         except OutOfTime:
             bench.search.ran_out = True
             continue
-        out[arm] = Chosen(trial, candidate, fitted, fitted.proba(bench.arena.views.array(candidate.view)[bench.test]))
+        out[arm] = Chosen(trial, candidate, fitted, fitted.output(bench.arena.views.array(candidate.view)[bench.test]))
     return out
 
 
@@ -68,17 +68,31 @@ def judge_arms(bench: Bench, chosen: Mapping[str, Chosen]) -> tuple[Arm, ...]:
 
 
 def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdict, Arm]:
-    """Judge the transfer arm that the search liked best against the baseline, on the folds that both have; return it with the arm to ship."""
+    """Judge the preferred transfer arm against the baseline, on the folds that both have; return it with the arm to ship."""
     by_name = {a.name: a for a in arms}
     baseline = by_name["baseline"]
     rivals = [by_name[name] for name in ("frozen", "fine-tuned") if name in by_name]
     if not rivals:
         bench.notes.append("The budget ended before any transfer was measured, so nothing is known of its gain.")
         return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline
-    best = max(rivals, key=lambda a: bench.search.trials[a.trial].score)
+    best = _preferred(bench, rivals)
     shared = min(len(best.folds), len(baseline.folds))
     found = judge(best.folds[:shared], baseline.folds[:shared], margin=margin, test_share=share_tested(bench.search.folds))
     return found, best if found.ship == "transfer" else baseline
+
+
+def _preferred(bench: Bench, rivals: Sequence[Arm]) -> Arm:
+    """Return frozen features, unless fine-tuning was better on the search folds by more than one standard error of the difference.
+
+    The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3): of models that cannot be told apart, the simpler one, which is also judged on
+    more folds. Chosen before any judging fold is seen.
+    """
+    if len(rivals) < 2:
+        return rivals[0]
+    simple, deep = rivals
+    gains = np.subtract(bench.search.trials[deep.trial].folds, bench.search.trials[simple.trial].folds)
+    mean, error, _ = resampled_t(gains, test_share=share_tested(bench.search.folds))
+    return deep if mean > error else simple
 
 
 def _repeats(bench: Bench, trial: Trial) -> int:
@@ -99,7 +113,12 @@ def _fold_scores(bench: Bench, candidate: Candidate, pairs: Sequence[tuple[np.nd
 
 
 def _arm(bench: Bench, name: str, chosen: Chosen, scores: Sequence[float], *, share: float) -> Arm:
-    codes, truth, trial = chosen.proba.argmax(axis=1), bench.y[bench.test], chosen.trial
-    cv = Score(METRIC, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share), n=len(bench.train))
-    test = Score(METRIC, balanced_accuracy(truth, codes), interval=interval_of_test(truth, codes, seed=bench.seed), n=len(truth))
+    truth, trial = bench.y[bench.test], chosen.trial
+    name_of_metric = metric(bench.classes)
+    if bench.classes:
+        interval = interval_of_test(truth, chosen.output.argmax(axis=1), seed=bench.seed)
+    else:
+        interval = interval_of_r2(truth, chosen.output[:, 0], seed=bench.seed)
+    cv = Score(name_of_metric, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share), n=len(bench.train))
+    test = Score(name_of_metric, score(truth, chosen.output, classes=bench.classes), interval=interval, n=len(truth))
     return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))  # type: ignore[arg-type]

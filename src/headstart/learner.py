@@ -52,15 +52,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted candidate: a scikit-learn classifier or a net; ``classes`` is the number of classes."""
+    """A fitted candidate: a scikit-learn model or a net; ``classes`` is the number of classes, 0 for regression."""
 
     candidate: Candidate
     model: Any
     classes: int
 
-    def proba(self, x: np.ndarray) -> np.ndarray:
-        """Return class probabilities (n, c) for rows of the candidate's view, before temperature scaling."""
-        return probabilities(self.model, x, classes=self.classes)
+    def output(self, x: np.ndarray) -> np.ndarray:
+        """Return class probabilities (n, c) before temperature scaling, or numbers (n, 1), for rows of the candidate's view."""
+        return outputs(self.model, x, classes=self.classes)
 
 
 def learn(
@@ -82,21 +82,25 @@ def learn(
         estimator = method.estimator(seed=seed)
         inner = {"groups": groups[rows]} if groups is not None and has_fit_parameter(estimator, "groups") else {}
         return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
+    targets, centre, spread = _standardised(y[rows], classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
         final = View("pooled", candidate.source.name, (len(candidate.source.stages),))
         features = views.array(final)[rows]
     with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
         torch.default_generator.manual_seed(seed)
-        net = method.build(_source(candidate), features=features, y=y[rows], classes=classes, seed=seed)
-    net, _ = fit(method, net, x, y[rows], seed=seed, deadline=deadline, progress=progress)
-    return Fitted(candidate, net, classes)
+        net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
+    net, _ = fit(method, net, x, targets, seed=seed, deadline=deadline, progress=progress)
+    return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 
-def probabilities(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
-    """Return class probabilities (n, c) of a scikit-learn classifier on class codes, or of a net, for rows of its view."""
+def outputs(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
+    """Return class probabilities (n, c) of a scikit-learn classifier on class codes, or of a net; numbers (n, 1) where ``classes`` is 0."""
     if isinstance(model, Net):
-        return np.asarray(softmax(predict_logits(model, x), axis=1))
+        raw = predict_logits(model, x)
+        return np.asarray(softmax(raw, axis=1)) if classes else raw
+    if not classes:
+        return np.asarray(model.predict(x), dtype=np.float64).reshape(-1, 1)
     out = np.zeros((len(x), classes))
     out[:, model.classes_] = model.predict_proba(x)
     return out
@@ -109,3 +113,20 @@ def with_params(method: Closed | Method, params: Mapping[str, Any]) -> Closed | 
 
 def _source(candidate: Candidate) -> Source:
     return candidate.source if candidate.source is not None else Source("none")
+
+
+def _standardised(y: np.ndarray, classes: int) -> tuple[np.ndarray, float, float]:
+    """Numbers are trained on with mean 0 and deviation 1, whatever their unit, so that one learning rate serves all."""
+    if classes:
+        return y, 0.0, 1.0
+    centre, spread = float(y.mean()), float(y.std()) or 1.0
+    return (y - centre) / spread, centre, spread
+
+
+def _rescaled(net: Net, centre: float, spread: float) -> Net:
+    """Fold the target's unit into the last linear layer."""
+    last = [m for m in net.head.modules() if isinstance(m, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(spread)
+        last.bias.mul_(spread).add_(centre)
+    return net

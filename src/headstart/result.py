@@ -11,17 +11,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_type_hints
+from typing import Any, Literal, Protocol, TypeAlias, get_type_hints
 
-FORMAT = 1
+FORMAT = 2
 RESULT_FILE = "result.json"
 TIMES_FILE = "times.json"
+
+
+Predictions: TypeAlias = "list[Prediction] | list[PredictedValue]"
 
 
 class Model(Protocol):
     """What a result needs of the model that it ships: predict, and save itself into a folder."""
 
-    def predict(self, inputs: Sequence[Any]) -> list[Prediction]: ...
+    def predict(self, inputs: Sequence[Any]) -> Predictions: ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -51,6 +54,16 @@ class Prediction:
     probability: float
     probabilities: tuple[float, ...]
     path: str = ""
+
+
+@dataclass(frozen=True)
+class PredictedValue:
+    """One predicted number, in the target's unit, with the interval that holds the truth at the stated level."""
+
+    value: float
+    interval: tuple[float, float]
+    path: str = ""
+    level: float = 0.90
 
 
 @dataclass(frozen=True)
@@ -135,13 +148,25 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image that the shipped model got wrong; ``thumbnail`` is a ``data:`` address of a small JPEG."""
+    """A test case that the shipped model got wrong: ``thumbnail`` is a ``data:`` address of a small JPEG, ``text`` the beginning of a text or a row.
+
+    ``probability`` is that of the predicted label; ``None`` for a number.
+    """
 
     path: str
     truth: str
     predicted: str
-    probability: float
-    thumbnail: str
+    probability: float | None
+    thumbnail: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """True and predicted numbers of the test cases, in the target's unit."""
+
+    truth: tuple[float, ...]
+    predicted: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -167,16 +192,27 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """Intervals of predicted numbers: value +- ``reach`` should hold the truth at ``level``; on the test split it held it ``measured`` of the time."""
+
+    level: float
+    reach: float
+    measured: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Found:
-    """What was found in the user's data, before anything ran."""
+    """What was found in the user's data, before anything ran.
+
+    ``things`` names the cases ("images", "texts", "rows"); ``strata`` counts them by class, or by range of a numeric target; ``facts`` holds
+    what else the modality has to say, in words; ``conflicts`` names cases with equal content and different targets.
+    """
 
     n: int
-    classes: Mapping[str, int]
-    smallest: tuple[int, int]
-    median: tuple[int, int]
-    largest: tuple[int, int]
-    modes: Mapping[str, int]
-    rotated: int
+    things: str
+    strata: Mapping[str, int]
+    facts: Mapping[str, str]
     unreadable: tuple[str, ...]
     duplicates: int
     conflicts: tuple[str, ...]
@@ -215,10 +251,12 @@ class Result:
     arms: tuple[Arm, ...]
     shipped: Literal["baseline", "frozen", "fine-tuned"]
     curve: tuple[CurvePoint, ...]
-    confusion: Confusion
+    confusion: Confusion | None
+    scatter: Scatter | None
     mistakes: tuple[Mistake, ...]
     map: FeatureMap | None
     calibration: Calibration | None
+    coverage: Coverage | None
     provenance: Provenance
     stopped_by: Literal["plan", "budget"]
     notes: tuple[str, ...] = ()
@@ -229,8 +267,11 @@ class Result:
         """Return the arm of that name, or ``None`` when the run has none (the budget ended first)."""
         return next((a for a in self.arms if a.name == name), None)
 
-    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
-        """Predict with the shipped model: paths, or arrays of shape (h, w, c). Probabilities are calibrated."""
+    def predict(self, inputs: Sequence[Any]) -> Predictions:
+        """Predict with the shipped model. Images: paths, or arrays (h, w, c); texts: strings; tables: a mapping of columns for each row.
+
+        Labels come with calibrated probabilities, numbers with 90 % intervals.
+        """
         if self.model is None:
             raise ValueError("This result was read from result.json alone. Read the whole folder with headstart.load(folder) to predict.")
         return self.model.predict(inputs)

@@ -15,8 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from headstart.core import InputError, Source, Task
-from headstart.modality.image import Inspection
+from headstart.core import InputError, Inspection, Source, Task
 from headstart.result import RESULT_FILE, Provenance
 
 RUN_FILE = "run.json"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import InputError, Source
-from headstart.evaluate import balanced_accuracy
+from headstart.evaluate import score
 from headstart.learner import Candidate, learn, with_params
 from headstart.methods.method import Arm, Closed, Knob, Method, space
 from headstart.result import Trial
@@ -87,7 +87,10 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Arena:
-    """Where candidates are measured: views, class codes ``y`` (n,), identical folds for all, and the ledger."""
+    """Where candidates are measured: views, class codes or numbers ``y`` (n,), identical folds for all, and the ledger.
+
+    ``classes`` is 0 for regression; ``strata`` (n,) are the codes that splits are stratified by.
+    """
 
     views: Views
     y: np.ndarray
@@ -97,7 +100,7 @@ class Arena:
     groups: np.ndarray | None = None
 
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
-        """Return the probabilities (n_test, c) of one fold and the seconds they took. Raises ``OutOfTime``."""
+        """Return the probabilities (n_test, c), or numbers (n_test, 1), of one fold and the seconds they took. Raises ``OutOfTime``."""
         groups = None if self.groups is None else self.groups[train].tolist()
         rows = [[self.views.digests[i] for i in train], self.y[train].tolist(), groups, [self.views.digests[i] for i in test]]
         key = {"candidate": candidate.describe(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), "seed": self.seed}
@@ -106,14 +109,14 @@ class Arena:
             if time.monotonic() > deadline:
                 raise OutOfTime
             fitted = learn(candidate, self.views, train, self.y, classes=self.classes, seed=self.seed, groups=self.groups, deadline=deadline)
-            return fitted.proba(self.views.array(candidate.view)[test])
+            return fitted.output(self.views.array(candidate.view)[test])
 
         return self.ledger.outcome(key, make)
 
     def score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
-        """Return the balanced accuracy of one fold and the seconds it took."""
-        proba, seconds = self.fold(candidate, train, test, deadline=deadline)
-        return balanced_accuracy(self.y[test], proba.argmax(axis=1)), seconds
+        """Return the score of one fold, 0..1, and the seconds it took."""
+        output, seconds = self.fold(candidate, train, test, deadline=deadline)
+        return score(self.y[test], output, classes=self.classes), seconds
 
 
 @dataclass

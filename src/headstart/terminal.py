@@ -18,13 +18,14 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from headstart.result import Result, Score
+from headstart.result import PredictedValue, Prediction, Result, Score
 
 if TYPE_CHECKING:
+    import headstart as hs
     from headstart.core import Source
 
 REPORT_FILE = "report.html"
-NARROW: dict[str, Any] = {"show_edge": False, "padding": (0, 2, 0, 0)}  # why: three columns of scores with intervals fit into 80 characters
+NARROW: dict[str, Any] = {"show_edge": False, "padding": (0, 1, 0, 0)}  # why: three columns of scores with intervals fit into 80 characters
 ARMS = {"baseline": "no transfer", "frozen": "frozen + head", "fine-tuned": "fine-tuned"}
 
 
@@ -81,31 +82,73 @@ class Bars:
         self._progress.update(self._whole, completed=min(self.budget, elapsed or 0.0))
 
 
-def transfer_and_report(
-    photos: Path,
-    out: Path,
-    *,
-    budget: str,
-    seed: int,
-    names: Sequence[str] | None,
-    group_by: str | None,
-    margin: float,
-    skip_unreadable: bool,
-    command: str,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked of ``headstart transfer``."""
+
+    data: Path
+    out: Path
+    budget: str
+    seed: int
+    names: Sequence[str] | None = None
+    text: str | None = None
+    target: str | None = None
+    source_data: Path | None = None
+    kind: str | None = None
+    group_by: str | None = None
+    margin: float = 0.0
+    skip_unreadable: bool = False
+    command: str = ""
+
+
+def transfer_and_report(asked: Asked) -> None:
     """Run the main job, print what it found, and write the report."""
     console = Console()
     from headstart.runs import parse_budget
 
-    seconds = parse_budget(budget)
+    seconds = parse_budget(asked.budget)
     import headstart as hs
 
-    task = hs.Task.from_folder(photos, group_by=group_by)
-    pool = [hs.sources.get(name) for name in names] if names else hs.sources.available(task)
+    task = _task(asked)
+    pool = _pool(asked, task)
     with Bars(console, seconds) as bars:
-        result = hs.transfer(task, pool, budget=seconds, seed=seed, out=out, skip_unreadable=skip_unreadable, margin=margin, observer=bars, command=command)
+        result = hs.transfer(
+            task,
+            pool,
+            budget=seconds,
+            seed=asked.seed,
+            out=asked.out,
+            skip_unreadable=asked.skip_unreadable,
+            margin=asked.margin,
+            observer=bars,
+            command=asked.command,
+        )
     print_result(console, result)
-    console.print(f"Report: {write_report(out)}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {write_report(asked.out)}", highlight=False, soft_wrap=True)
+
+
+def _task(asked: Asked) -> hs.Task:
+    import headstart as hs
+    from headstart.core import InputError
+
+    if asked.data.is_dir():
+        if asked.text or asked.target or asked.source_data:
+            raise InputError(f"{asked.data} is a folder; --text, --target and --source-data are for tables. Give a CSV, JSON lines or Parquet file.")
+        return hs.Task.from_folder(asked.data, group_by=asked.group_by)
+    if asked.target is None:
+        raise InputError(f"{asked.data} is a file, so --target is needed: the column to predict. With texts also --text, the column to read.")
+    return hs.task_from_table(asked.data, target=asked.target, text=asked.text, kind=asked.kind, group_by=asked.group_by)
+
+
+def _pool(asked: Asked, task: hs.Task) -> list[Source]:
+    import headstart as hs
+
+    if asked.source_data is not None:
+        from headstart.pretrain import source_from_table
+
+        other = hs.task_from_table(asked.source_data, target=str(asked.target), kind=asked.kind)
+        return [source_from_table(other, task, seed=asked.seed)]
+    return [hs.sources.get(name) for name in asked.names] if asked.names else hs.sources.available(task)
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -130,26 +173,30 @@ def print_result(console: Console, result: Result) -> None:
         console.print(note, highlight=False, soft_wrap=True)
 
 
-def predict_to_csv(run: Path, images: Sequence[Path], out: Path) -> None:
-    """Predict images and write a CSV file, whole or not at all."""
+def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
+    """Predict images, or the rows of one table, and write a CSV file, whole or not at all."""
     from headstart.core import InputError
-    from headstart.export import load
-    from headstart.modality.image import list_images
+    from headstart.export import load, read_inputs
 
     result = load(run)
-    paths = list_images(list(images))
-    predictions = result.predict(paths)
+    names, items = read_inputs(result, inputs)
+    rows = list(map(_predicted, names, result.predict(items)))
+    first = "path" if result.found.things == "images" else "row"
+    header = [first, "label", "probability", *(f"p({label})" for label in result.labels)] if result.labels else [first, "value", "low", "high"]
     scratch = out.with_name(f".{out.name}.new")
     try:
         with scratch.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["path", "label", "probability", *(f"p({label})" for label in result.labels)])
-            for p in predictions:
-                table.writerow([p.path, p.label, f"{p.probability:.6f}", *(f"{v:.6f}" for v in p.probabilities)])
+            csv.writer(file).writerows([header, *rows])
         os.replace(scratch, out)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}). Choose another --out, or free space and rights there.") from None
-    print(f"{len(predictions)} predictions: {out}")
+    print(f"{len(rows)} predictions: {out}")
+
+
+def _predicted(name: str, one: Prediction | PredictedValue) -> list[str]:
+    if isinstance(one, PredictedValue):
+        return [name, *(f"{v:.6g}" for v in (one.value, *one.interval))]
+    return [name, one.label, f"{one.probability:.6f}", *(f"{v:.6f}" for v in one.probabilities)]
 
 
 def write_report(run: Path) -> Path:

@@ -38,7 +38,9 @@ class History:
 def fit(
     method: Method, net: Net, x: np.ndarray, y: np.ndarray, *, seed: int, deadline: float = math.inf, progress: Callable[[float], None] | None = None
 ) -> tuple[Net, History]:
-    """Train ``net`` in place with AdamW on activations ``x`` (n, ...) and class codes ``y`` (n,); return it with its history.
+    """Train ``net`` in place with AdamW on activations ``x`` (n, ...) and targets ``y`` (n,); return it with its history.
+
+    Integers are class codes, floats are numbers to regress.
 
     Linear warm-up over a tenth of the steps, then a cosine to 0; gradients clipped to norm 1; weight decay 0.01 on matrices and kernels,
     none on biases and norms (the defaults that fine-tuning recipes agree on). Classes count alike, however many cases each has.
@@ -56,8 +58,9 @@ def fit(
         the loss is no longer a number.
     """
     generator = torch.Generator().manual_seed(seed)
-    classes = _class_weights(y, net)
-    targets = torch.from_numpy(np.asarray(y, dtype=np.int64))
+    numbers = np.asarray(y).dtype.kind == "f"
+    classes = torch.ones(0) if numbers else _class_weights(y, net)
+    targets = torch.from_numpy(np.asarray(y, dtype=np.float32 if numbers else np.int64))
     losses: list[float] = []
     stages = _stages(net)
     groups = _parameter_groups(stages)
@@ -85,7 +88,7 @@ def fit(
 
 
 def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
-    """Return the net's logits (n, c) for activations ``x`` (n, ...), in evaluation mode."""
+    """Return the net's output (n, c), logits or numbers, for activations ``x`` (n, ...), in evaluation mode."""
     net.eval()
     with torch.inference_mode():
         parts = [net(_tensor(x, np.arange(i, min(i + batch, len(x))))) for i in range(0, len(x), batch)]
@@ -93,7 +96,8 @@ def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
 
 
 def _tensor(x: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(x[np.asarray(rows)])).float()
+    values = torch.from_numpy(np.ascontiguousarray(x[np.asarray(rows)]))
+    values = values.float() if values.is_floating_point() else values  # why: token ids stay whole numbers
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 

@@ -32,6 +32,7 @@ class Views:
     digests: Sequence[str]
     sources: Mapping[str, Source]
     store: Store
+    modality: str = "image"
     progress: Callable[[str, int], None] | None = None
     computed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -45,7 +46,9 @@ class Views:
         source = self.sources[name]
         began = time.monotonic()
         every = tuple(range(1, len(source.stages) + 1))
-        done = extract(source, self.items, digests=self.digests, cuts=every, raw=source.tune_cuts, store=self.store, progress=self._tick(name))
+        done = extract(
+            source, self.items, digests=self.digests, cuts=every, raw=tuple(c for c in source.tune_cuts if c), store=self.store, progress=self._tick(name)
+        )
         self._activations[name] = done
         self.computed[name] = done.computed
         self.seconds[name] = time.monotonic() - began
@@ -57,12 +60,18 @@ class Views:
         return self._made[view]
 
     def _make(self, view: View) -> np.ndarray:
+        if view.kind == "items":
+            rows = np.empty(len(self.items), dtype=object)
+            rows[:] = list(self.items)
+            return rows
         if view.kind in {"pixels", "handmade"}:
             return self._simple(view.kind)
         if view.kind == "image":
             return self._images(view.side)
         if view.source is None or view.source not in self.sources:
             raise InputError(f"The view {view} names no source of this run. Sources: {', '.join(self.sources) or 'none'}.")
+        if view.kind == "input":
+            return self._inputs(self.sources[view.source], view.side)
         self.prime(view.source)
         activations = self._activations[view.source]
         if view.kind == "raw":
@@ -89,6 +98,14 @@ class Views:
         from headstart.modality import simple
 
         return self._stored({"view": "image", "side": side, **simple.version()}, make, label=f"{side} px images")
+
+    def _inputs(self, source: Source, side: int) -> np.ndarray:
+        """What the source takes at cut 0; of texts at most ``side`` tokens, or all of them where ``side`` is 0."""
+        from headstart.modality import door
+
+        of = door(self.modality)
+        batch = of.collate([of.encode(item, source.backbone) for item in self.items], source.backbone)
+        return np.asarray(batch[:, : side or None].numpy() if batch.ndim == 3 else batch.numpy())
 
     def _stored(self, fields: Mapping[str, Any], make: Callable[[Sequence[Any]], np.ndarray], *, label: str) -> np.ndarray:
         """Make what the store lacks, in shards, and read all rows back from it."""

@@ -16,9 +16,10 @@ import torch
 
 from headstart.activations.engine import forward_cuts, tune_allocator
 from headstart.activations.store import Space, Store
-from headstart.core import Source
+from headstart.core import Backbone, Source, TextInput
 
 BLOCK = 128
+DECIDES = {"image": ("torch", "torchvision", "timm", "pillow"), "text": ("torch", "transformers", "tokenizers"), "tabular": ("torch",)}
 ENGINE = "torch channels_last float32"
 
 
@@ -80,7 +81,7 @@ def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int
         "engine": ENGINE,
         "batch": batch,
         "view": 0,
-        "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
+        "versions": {name: version(name) for name in DECIDES[source.modality]},
     }
     wanted = [("pooled", c) for c in cuts] + [("raw", c) for c in raw]
     return {(kind, c): store.space({**shared, "kind": kind, "cut": source.backbone.cuts[c]}) for kind, c in wanted}
@@ -104,7 +105,9 @@ def _run(
     from headstart.modality import door
     from headstart.modality.image import mapped
 
-    backbone = source.backbone.to(memory_format=torch.channels_last)
+    backbone = source.backbone
+    if source.modality == "image":
+        backbone = backbone.to(memory_format=torch.channels_last)
     of = door(source.modality)
     parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
     encoded = mapped(lambda item: of.encode(item, backbone), items)
@@ -112,10 +115,16 @@ def _run(
         x = of.collate([next(encoded) for _ in range(min(batch, len(items) - start))], backbone)
         out = forward_cuts(backbone, x, {c for _, c in spaces})
         for (kind, c), rows in parts.items():
-            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _small(out[c])).numpy())
+            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _small(_widened(out[c], backbone))).numpy())
         if progress is not None:
             progress(len(x))
     return {key: np.concatenate(rows) for key, rows in parts.items()}
+
+
+def _widened(x: torch.Tensor, backbone: Backbone) -> torch.Tensor:
+    from headstart.modality.text import widened
+
+    return widened(x, backbone) if isinstance(backbone.preprocess, TextInput) else x
 
 
 def _small(x: torch.Tensor) -> torch.Tensor:

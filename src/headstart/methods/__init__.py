@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from headstart.methods.features.probe import Probe
+from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
 from headstart.methods.model.fine_tune import FineTune
-from headstart.methods.scratch import Scratch, Simple
+from headstart.methods.scratch import Scratch
+from headstart.methods.simple import SIMPLE, SimpleImage, SimpleTable, SimpleText
 
-METHODS: dict[str, type[Closed | Method]] = {m.name: m for m in (Simple, Scratch, Probe, FineTune)}
+METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
+    "simple": (SimpleImage, SimpleText, SimpleTable),
+    "scratch": (Scratch,),
+    "frozen + head": (Probe, ProbeRegressor),
+    "fine-tune": (FineTune,),
+}
 
-__all__ = ["METHODS", "Closed", "FineTune", "Knob", "Method", "Probe", "Scratch", "Simple", "View", "knob", "space"]
+__all__ = [
+    "METHODS",
+    "SIMPLE",
+    "Closed",
+    "FineTune",
+    "Knob",
+    "Method",
+    "Probe",
+    "ProbeRegressor",
+    "Scratch",
+    "SimpleImage",
+    "SimpleTable",
+    "SimpleText",
+    "View",
+    "knob",
+    "space",
+]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
 from headstart.core import Batch, Net, Source
 
@@ -52,11 +53,12 @@ def space(method: Any) -> dict[str, Knob]:
 class View:
     """Which numbers a method learns from.
 
-    ``kind`` is "pixels" or "handmade" (simple features of the raw image), "pooled" (the source's activations at the cuts, averaged
-    over positions and laid side by side), "raw" (the source's activations at one cut) or "image" (the image itself, ``side`` pixels).
+    ``kind`` is "pixels" or "handmade" (simple features of the raw image), "items" (the raw texts or rows themselves, as objects), "pooled" (the
+    source's activations at the cuts, averaged over positions and laid side by side), "raw" (the source's activations at one cut), "image"
+    (the image itself, ``side`` pixels) or "input" (what the source takes at cut 0: at most ``side`` token ids (0: all) with their mask, or columns).
     """
 
-    kind: Literal["pixels", "handmade", "pooled", "raw", "image"]
+    kind: Literal["pixels", "handmade", "items", "pooled", "raw", "image", "input"]
     source: str | None = None
     cuts: tuple[int, ...] = ()
     side: int = 0
@@ -75,7 +77,7 @@ class Closed(ABC):
 
     @abstractmethod
     def estimator(self, *, seed: int) -> Any:
-        """Return an unfitted scikit-learn classifier with ``predict_proba``."""
+        """Return an unfitted scikit-learn classifier with ``predict_proba``, or a regressor."""
 
 
 class Method(ABC):
@@ -98,7 +100,7 @@ class Method(ABC):
         """Return what is trained: a new net that shares no weight with the source.
 
         ``features`` (n, dim) are the source's final features of the training cases where the method asks for them
-        (:attr:`starts_from_probe`), ``y`` (n,) their class codes.
+        (:attr:`starts_from_probe`), ``y`` (n,) their class codes; where ``classes`` is 0, targets with mean 0 and deviation 1.
         """
 
     @abstractmethod
@@ -107,9 +109,21 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        """Return what is minimised, term by term; ``weights`` (c,) makes the classes count alike."""
+        """Return what is minimised, term by term; ``weights`` (c,) makes the classes count alike and is empty for regression."""
 
     @property
     def starts_from_probe(self) -> bool:
         """Whether ``build`` wants the final features of the training cases."""
         return False
+
+
+def target_loss(output: Tensor, y: Tensor, weights: Tensor, *, smoothing: float = 0.0) -> dict[str, Tensor]:
+    """Return the loss of the target itself: cross entropy of logits (n, c) against class codes, or the mean square of (n, 1) against numbers.
+
+    >>> import torch
+    >>> target_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), torch.ones(0))
+    {'mean square': tensor(5.)}
+    """
+    if y.is_floating_point():
+        return {"mean square": functional.mse_loss(output[:, 0], y)}
+    return {"cross entropy": functional.cross_entropy(output, y, weight=weights, label_smoothing=smoothing)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from torch import Tensor
 
-from headstart.core import Backbone
+from headstart.core import Backbone, Inspection, Task
 
 
 class Door(Protocol):
@@ -16,6 +16,12 @@ class Door(Protocol):
 
     def digest(self, item: Any) -> str:
         """Return the SHA-256 of one raw input's content."""
+
+    def inspect(self, task: Task, *, skip_unreadable: bool = False, progress: Callable[[int], None] | None = None) -> tuple[Task, Inspection]:
+        """Read every input once; return the task without what cannot be read, where that may be skipped, and what was found."""
+
+    def show(self, item: Any) -> tuple[str, str]:
+        """Return how a report shows one input: a small picture as a ``data:`` address, or a short text; the other is empty."""
 
     def encode(self, item: Any, backbone: Backbone) -> Tensor:
         """Return one raw input as a small tensor (bytes of pixels, token ids); called in threads."""

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Backbone, Domain, InputError, Preprocess, Task
+from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Backbone, Domain, InputError, Inspection, Preprocess, Task
 
 DECODERS = 2  # threads: Pillow decodes without holding the interpreter's lock, and the machines we plan for have two cores
 ORIENTATION = 0x0112  # the EXIF tag
 LONGEST = 8  # long side over short side, of what is resized
 BROKEN = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError)
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What reading every image found; ``sizes`` (w, h) and ``digests`` are in the order of the task that came back."""
-
-    sizes: tuple[tuple[int, int], ...]
-    modes: dict[str, int]
-    rotated: int
-    unreadable: tuple[str, ...]
-    digests: tuple[str, ...]
 
 
 def read(item: str | Path | np.ndarray) -> np.ndarray:
@@ -96,8 +85,20 @@ def inspect(task: Task, *, skip_unreadable: bool = False, progress: Callable[[in
     good = [look for look in looks if not isinstance(look, str)]
     if bad:
         task = _without(task, kept, len(bad))
-    modes = dict(sorted(Counter(mode for _, mode, _, _ in good).items()))
-    return task, Inspection(tuple(size for size, _, _, _ in good), modes, sum(turned for _, _, turned, _ in good), names, tuple(d for *_, d in good))
+    return task, Inspection(tuple(d for *_, d in good), _facts(good), names)
+
+
+def _facts(good: Sequence[tuple[tuple[int, int], str, bool, str]]) -> dict[str, str]:
+    sizes = sorted((size for size, *_ in good), key=lambda s: (s[0] * s[1], s))
+    smallest, median, largest = (f"{w}x{h}" for w, h in (sizes[0], sizes[len(sizes) // 2], sizes[-1]))
+    modes = ", ".join(f"{mode} {n}" for mode, n in sorted(Counter(mode for _, mode, _, _ in good).items()))
+    turned = sum(turned for _, _, turned, _ in good)
+    return {"Pixels": f"{smallest} to {largest}, median {median}", "Modes": modes + (f"; {turned} turned by EXIF" if turned else "")}
+
+
+def show(item: Any) -> tuple[str, str]:
+    """Return how a report shows the input: a small JPEG as a ``data:`` address, and no text."""
+    return thumbnail(item), ""
 
 
 def list_images(paths: Sequence[str | Path]) -> list[str]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.core import Backbone, InputError, Preprocess, Source
+from headstart.core import Backbone, InputError, Preprocess
 
 CAFFE_MEAN = (104 / 255, 117 / 255, 123 / 255)  # BGR; the blobs that Caffe's ImageNet models were trained with
 UNREADABLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, IndexError, TypeError, KeyError, ValueError, AttributeError, ImportError)
@@ -65,14 +64,6 @@ def squeezenet(weights: Path | None, *, seed: int = 0) -> Backbone:
     classifier = nn.Sequential(OrderedDict(unfold=nn.Unflatten(1, (512, 1, 1)), conv=net.classifier[1], flat=nn.Flatten()))
     look = Preprocess(224, 0.875, "bilinear", CAFFE_MEAN, (1 / 255,) * 3, "BGR")
     return Backbone(stages, dim=512, preprocess=look, classifier=classifier).eval()
-
-
-def random_twin(source: Source, *, seed: int) -> Backbone:
-    """Return the source's architecture with random weights."""
-    builders: dict[str, Callable[..., Backbone]] = {f"efficientnet_lite{i}": partial(efficientnet_lite, i) for i in range(3)} | {"squeezenet": squeezenet}
-    if source.name not in builders:
-        raise InputError(f"The architecture of {source.name!r} is not known here. Known: {', '.join(builders)}.")
-    return builders[source.name](None, seed=seed)
 
 
 def _seeded(make: Any, seed: int) -> Any:

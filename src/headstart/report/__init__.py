@@ -32,17 +32,17 @@ def render(result: Result) -> str:
         names=NAMES,
         colours=charts.COLOURS,
         level=f"{result.verdict.level:.0%}",
-        because=_because(result.verdict),
+        because=_because(result.verdict, result.found.things),
         winner=present[result.shipped],
         baseline=present["baseline"],
         missing=[name for name in NAMES if name not in present],
         total=result.times.get("total"),
         interval=_interval,
         settings=_settings,
-        size=lambda wh: f"{wh[0]} x {wh[1]}",
+        things=result.found.things,
         seconds=partial(_seconds, result.times),
         key=charts.legend_mark,
-        confusion=_rows(result.confusion),
+        confusion=_rows(result.confusion) if result.confusion is not None else [],
         **_drawings(result),
     )
 
@@ -71,6 +71,7 @@ def _drawings(result: Result) -> dict[str, Markup]:
         "sources": charts.whiskers([_whisker(s.name, s.probe, "frozen") for s in result.sources], unit=result.metric) if result.sources else Markup(""),
         "cost": charts.cost(trials, timed, metric=result.metric) if trials else Markup("<p>Seconds were not kept with this result.</p>"),
         "curve": charts.curve(result.curve, metric=result.metric) if len(result.curve) > 1 else Markup(""),
+        "scatter": charts.scatter(result.scatter, reach=result.coverage.reach if result.coverage else 0.0) if result.scatter is not None else Markup(""),
         "map": charts.feature_map(result.map) if result.map is not None else Markup(""),
     }
 
@@ -79,7 +80,7 @@ def _whisker(label: str, score: Score, colour: str) -> charts.Whisker:
     return charts.Whisker(label, score.value, score.interval, colour, f"{score.value:.3f}{_interval(score)}")
 
 
-def _because(v: Verdict) -> str:
+def _because(v: Verdict, things: str) -> str:
     worth = "0" if v.margin == 0 else f"the margin of {v.margin:g}"
     if v.folds == 0:
         return "No transfer was measured before the budget ended."
@@ -88,7 +89,7 @@ def _because(v: Verdict) -> str:
     if v.decision == "do not transfer":
         return f"No part of the interval lies above {worth}: the model without transfer is as good or better, and is simpler."
     side = "above" if v.ship == "transfer" else "not above"
-    return f"The interval has {worth} inside: these images cannot tell. The mean is {side} {worth}, and that alone decides what is shipped."
+    return f"The interval has {worth} inside: these {things} cannot tell. The mean is {side} {worth}, and that alone decides what is shipped."
 
 
 def _interval(score: Score) -> str:

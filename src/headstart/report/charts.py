@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from headstart.result import CurvePoint, FeatureMap, Score, Trial
+from headstart.result import CurvePoint, FeatureMap, Scatter, Score, Trial
 
 WIDTH = 440.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 10.0, 42.0
@@ -80,7 +80,7 @@ def curve(points: Sequence[CurvePoint], *, metric: str) -> Markup:
     log = _linear(*span, LEFT + 14, WIDTH - RIGHT - 14)
     parts = [_y_axis(ys, y)]
     parts += [_text(log(math.log(p.n)), height - BOTTOM + 18, str(p.n), "tick middle") for p in points]
-    parts.append(_text((LEFT + WIDTH) / 2, height - 6, "labelled images to train on", "axis middle"))
+    parts.append(_text((LEFT + WIDTH) / 2, height - 6, "labelled cases to train on", "axis middle"))
     for colour, side in sides.items():
         parts.append(_band(side, colour, lambda n: log(math.log(n)), y))
     return _svg(parts, height, f"{metric} against the number of labels, with transfer and without")
@@ -93,7 +93,24 @@ def feature_map(drawn: FeatureMap) -> Markup:
     y = _linear(min(drawn.y), max(drawn.y), height - 12, 12)
     size = 3.6 if len(drawn.x) <= 400 else 2.8
     marks = [mark(x(a), y(b), c, size, drawn.labels[c]) for a, b, c in zip(drawn.x, drawn.y, drawn.label, strict=True)]
-    return _svg(marks, height, f"{drawn.method}: {len(drawn.x)} images in the plane, coloured by class")
+    return _svg(marks, height, f"{drawn.method}: {len(drawn.x)} cases in the plane, coloured by class or range")
+
+
+def scatter(points: Scatter, *, reach: float) -> Markup:
+    """Draw predicted against true numbers, the diagonal where they agree, and the band that should hold the truth."""
+    both = [*points.truth, *points.predicted]
+    ticks = nice_ticks(min(both), max(both))
+    height = WIDTH * 0.8
+    x, y = _linear(ticks[0], ticks[-1], LEFT + 8, WIDTH - RIGHT - 8), _linear(ticks[0], ticks[-1], height - BOTTOM, TOP + 6)
+    low, high = ticks[0], ticks[-1]
+    corners = [(low, low + reach), (high, high + reach), (high, high - reach), (low, low - reach)]
+    band = " ".join(f"{x(a):.1f},{min(max(y(b), TOP), height - BOTTOM):.1f}" for a, b in corners)
+    parts = [_y_axis(ticks, y), f'<polygon class="band frozen" points="{band}"/>', _line(x(low), y(low), x(high), y(high), "zero")]
+    parts += [_text(x(t), height - BOTTOM + 18, _number(t), "tick middle") for t in ticks]
+    parts.append(_text((LEFT + WIDTH) / 2, height - 6, "truth (predicted upwards)", "axis middle"))
+    pairs = zip(points.truth, points.predicted, strict=True)
+    parts += [f'<circle class="dot frozen" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3"><title>{b:.4g}, truth {a:.4g}</title></circle>' for a, b in pairs]
+    return _svg(parts, height, f"predicted against true numbers of {len(points.truth)} held-out cases")
 
 
 def mark(x: float, y: float, code: int, size: float, title: str = "") -> str:
@@ -121,7 +138,7 @@ def nice_ticks(low: float, high: float, *, limit: tuple[float, float] | None = N
     """
     if high - low < 0.02:
         low, high = low - 0.02, high + 0.02
-    step = next(s for e in range(-4, 5) for s in (1 * 10.0**e, 2 * 10.0**e, 5 * 10.0**e) if (high - low) / s <= count)
+    step = next(s for e in range(-6, 13) for s in (1 * 10.0**e, 2 * 10.0**e, 5 * 10.0**e) if (high - low) / s <= count)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [round(k * step, 6) for k in range(first, last + 1)]
     return [t for t in ticks if limit is None or limit[0] <= t <= limit[1]]

@@ -15,6 +15,8 @@ from headstart.methods.features.logistic import LogisticPath
 from headstart.methods.features.ridge import RidgeLOO
 from headstart.methods.method import Arm, Closed, Level, View, knob
 
+ALPHAS = tuple(10.0**k for k in range(-3, 7))  # ridge penalties: from almost none to almost the mean, for standardised features
+
 
 @dataclass(frozen=True)
 class Probe(Closed):
@@ -41,10 +43,7 @@ class Probe(Closed):
     span: int = knob(1, choices=(1, 2, 4))
 
     def view(self, source: Source | None) -> View:
-        if source is None:
-            raise ValueError("a probe needs a source")
-        last = max(1, len(source.stages) - self.back)
-        return View("pooled", source.name, tuple(range(max(1, last - self.span + 1), last + 1)))
+        return _view(source, back=self.back, span=self.span)
 
     def estimator(self, *, seed: int) -> Any:
         if self.head == "ridge":
@@ -52,3 +51,45 @@ class Probe(Closed):
         if self.head == "knn":
             return KNN()
         return LogisticPath(seed=seed)
+
+
+@dataclass(frozen=True)
+class ProbeRegressor(Closed):
+    """Frozen features + head for numbers.
+
+    Parameters
+    ----------
+    head : "ridge" (closed-form leave-one-out over the whole penalty path) or "knn" (10 neighbours, nearer ones weigh more)
+    back, span : as in :class:`Probe`
+
+    Examples
+    --------
+    >>> ProbeRegressor().estimator(seed=0).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]).predict([[1.5]]).round(2).tolist()
+    [4.0]
+    """
+
+    name: ClassVar[str] = "frozen + head"
+    arm: ClassVar[Arm] = "frozen"
+    level: ClassVar[Level] = "feature"
+
+    head: str = knob("ridge", choices=("ridge", "knn"))
+    back: int = knob(0, choices=(0, 1, 2, 3))
+    span: int = knob(1, choices=(1, 2, 4))
+
+    def view(self, source: Source | None) -> View:
+        return _view(source, back=self.back, span=self.span)
+
+    def estimator(self, *, seed: int) -> Any:
+        from sklearn.linear_model import RidgeCV
+        from sklearn.neighbors import KNeighborsRegressor
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        return make_pipeline(StandardScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(10, weights="distance"))
+
+
+def _view(source: Source | None, *, back: int, span: int) -> View:
+    if source is None:
+        raise ValueError("a probe needs a source")
+    last = max(1, len(source.stages) - back)
+    return View("pooled", source.name, tuple(range(max(1, last - span + 1), last + 1)))

@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from headstart.core import Batch, Net, Source
+from headstart.methods.features.probe import ALPHAS
 from headstart.methods.features.ridge import RidgeLOO
-from headstart.methods.method import Arm, Level, Method, View, knob
+from headstart.methods.method import Arm, Level, Method, View, knob, target_loss
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class FineTune(Method):
     def view(self, source: Source | None) -> View:
         if source is None:
             raise ValueError("fine-tuning needs a source")
-        return View("raw", source.name, (self.cut(source),))
+        cut = self.cut(source)
+        return View("raw" if cut else "input", source.name, (cut,))
 
     @property
     def starts_from_probe(self) -> bool:
@@ -70,9 +71,8 @@ class FineTune(Method):
         if features is None:
             raise ValueError("LP-FT starts from a probe: the final features of the training cases are needed")
         body = copy.deepcopy(source.backbone.above(self.cut(source)))
-        probe = RidgeLOO().fit(features, y)
-        linear = nn.utils.skip_init(nn.Linear, source.dim, classes)
-        weight, bias = probe.linear()
+        linear = nn.utils.skip_init(nn.Linear, source.dim, max(1, classes))
+        weight, bias = RidgeLOO().fit(features, y).linear() if classes else _ridge(features, y)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight))
             linear.bias.copy_(torch.from_numpy(bias))
@@ -82,4 +82,15 @@ class FineTune(Method):
         return [self.decay ** (stages - 1 - i) for i in range(stages)] + [1.0]
 
     def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        return {"cross entropy": functional.cross_entropy(net(batch.x), batch.y, weight=weights, label_smoothing=self.smoothing)}
+        return target_loss(net(batch.x), batch.y, weights, smoothing=self.smoothing)
+
+
+def _ridge(features: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (1, d) and bias (1,) of a ridge regression on standardised features, its penalty by leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    ridge = RidgeCV(ALPHAS).fit(scaler.transform(features), y)
+    weight = (ridge.coef_ / scaler.scale_)[None]
+    return weight, np.atleast_1d(ridge.intercept_) - weight @ scaler.mean_
