@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -127,7 +127,7 @@ class Preprocess:
     """How an image becomes a backbone's input, as its weights were trained: resize the shorter side, crop the centre, normalise.
 
     ``size`` is the side of the square input in pixels; the shorter side is first resized to ``int(size / crop)``.
-    ``mean`` and ``std`` are per channel on a 0..1 scale, in the order of ``channels``.
+    ``mean`` and ``std`` are per channel on a 0..1 scale, in the order of ``channels``: colours, "L" (grey) or "RGBA" (alpha last, 1 where opaque).
     """
 
     size: int = 224
@@ -135,12 +135,26 @@ class Preprocess:
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    channels: Literal["RGB", "BGR"] = "RGB"
+    channels: Literal["RGB", "BGR", "L", "RGBA"] = "RGB"
 
     @property
     def resize(self) -> int:
         """Pixels of the shorter side before the crop."""
-        return int(self.size / self.crop)
+        return int(self.size / self.crop + 1e-6)  # why: 224 / (224 / 232) is a hair under 232
+
+    def with_channels(self, channels: int) -> Preprocess:
+        """Return the same for 1 (grey) or 4 (with alpha) channels: mean and deviation of a new channel are the average of the colours'.
+
+        >>> Preprocess(mean=(0.0, 0.5, 1.0)).with_channels(1).mean
+        (0.5,)
+        """
+        if channels == 3:
+            return self
+        if channels not in (1, 4):
+            raise InputError(f"Images of {channels} channels cannot be read; 1 (grey), 3 (colour) and 4 (colour and alpha) can.")
+        mean, std = sum(self.mean) / 3, sum(self.std) / 3
+        grey = channels == 1
+        return replace(self, mean=(mean,) if grey else (*self.mean, mean), std=(std,) if grey else (*self.std, std), channels="L" if grey else "RGBA")
 
 
 @dataclass(frozen=True)

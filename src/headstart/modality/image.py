@@ -26,11 +26,12 @@ from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Backbone, Domain, Inpu
 DECODERS = 2  # threads: Pillow decodes without holding the interpreter's lock, and the machines we plan for have two cores
 ORIENTATION = 0x0112  # the EXIF tag
 LONGEST = 8  # long side over short side, of what is resized
+TRANSPARENT = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 BROKEN = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError)
 
 
-def read(item: str | Path | np.ndarray) -> np.ndarray:
-    """Return an image as uint8 (h, w, 3), RGB.
+def read(item: str | Path | np.ndarray, *, alpha: bool = False) -> np.ndarray:
+    """Return an image as uint8 (h, w, 3), RGB; with ``alpha`` as (h, w, 4), 255 where it is opaque.
 
     Paths: EXIF rotation is applied, transparency is laid on white, 16-bit grey keeps its upper 8 bits, and grey of other ranges (32-bit
     integers, floats) is stretched from its least to its greatest value. Arrays: (h, w), or (h, w, c) with 1, 3 or 4 channels, uint8, or float 0..1.
@@ -41,9 +42,9 @@ def read(item: str | Path | np.ndarray) -> np.ndarray:
         the file cannot be decoded whole, or the array has another shape, kind or range.
     """
     if isinstance(item, np.ndarray):
-        return _from_array(item)
+        return _from_array(item, alpha=alpha)
     try:
-        return _decode(Path(item).read_bytes())[0]
+        return _decode(Path(item).read_bytes(), alpha=alpha)[0]
     except BROKEN as error:
         raise InputError(f"{item} cannot be read as an image ({_reason(error)}). Repair it or remove it.") from None
 
@@ -130,7 +131,20 @@ def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
     mode = InterpolationMode.BICUBIC if preprocess.interpolation == "bicubic" else InterpolationMode.BILINEAR
     resized = functional.resize(pixels, [preprocess.resize], interpolation=mode, antialias=True)
     cropped = functional.center_crop(resized, [preprocess.size, preprocess.size])
+    if preprocess.channels == "L":
+        return grey(torch.as_tensor(cropped))
     return torch.flip(cropped, (0,)) if preprocess.channels == "BGR" else torch.as_tensor(cropped)
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """Return uint8 (1, h, w): the luma of uint8 (3, h, w) by ITU-R 601, rounded as Pillow does, so that grey stays the same grey.
+
+    >>> grey(torch.full((3, 1, 1), 200, dtype=torch.uint8)).item()
+    200
+    """
+    red, green, blue = pixels.to(torch.int32)
+    luma: Tensor = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    return luma.to(torch.uint8)[None]
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -140,8 +154,9 @@ def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def encode(item: Any, backbone: Backbone) -> Tensor:
-    """Return uint8 (3, size, size): the image as the backbone's weights want it, before normalisation."""
-    return prepare(read(item), _look_of(backbone))
+    """Return uint8 (c, size, size): the image as the backbone's weights want it, before normalisation."""
+    look = _look_of(backbone)
+    return prepare(read(item, alpha=look.channels == "RGBA"), look)
 
 
 def collate(encoded: Sequence[Tensor], backbone: Backbone) -> Tensor:
@@ -192,13 +207,19 @@ def _look(item: Any) -> tuple[tuple[int, int], str, bool, str] | str:
     return (pixels.shape[1], pixels.shape[0]), mode, turned, hashlib.sha256(content).hexdigest()
 
 
-def _decode(content: bytes) -> tuple[np.ndarray, str, bool]:
+def _decode(content: bytes, *, alpha: bool = False) -> tuple[np.ndarray, str, bool]:
     with Image.open(io.BytesIO(content)) as picture:
         picture.load()
         mode = picture.mode
         turned = picture.getexif().get(ORIENTATION, 1) not in (0, 1)
         upright = ImageOps.exif_transpose(picture)
-        return np.ascontiguousarray(np.asarray(_rgb(upright), dtype=np.uint8)), mode, turned
+        return np.ascontiguousarray(np.asarray(_with_alpha(upright) if alpha else _rgb(upright), dtype=np.uint8)), mode, turned
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image:
+    if picture.mode in TRANSPARENT or "transparency" in picture.info:
+        return picture.convert("RGBA")
+    return _rgb(picture).convert("RGBA")
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -214,14 +235,14 @@ def _rgb(picture: Image.Image) -> Image.Image:
         if low >= 0 and high <= 255 and picture.mode == "I":
             return Image.fromarray(values.astype(np.uint8)).convert("RGB")
         return Image.fromarray(((values - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)).convert("RGB")
-    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
+    if picture.mode in TRANSPARENT or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return picture.convert("RGB")
 
 
-def _from_array(array: np.ndarray) -> np.ndarray:
+def _from_array(array: np.ndarray, *, alpha: bool = False) -> np.ndarray:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
         raise InputError(f"An image array has shape {array.shape}; (h, w) or (h, w, c) with 1, 3 or 4 channels is needed. Reshape it.")
     if array.dtype.kind not in "fiub":
@@ -237,8 +258,9 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         array = (values * 255).round().astype(np.uint8) if array.dtype.kind == "f" else values.astype(np.uint8)
     grey = array if array.ndim == 2 else array[..., 0] if array.shape[2] == 1 else None
     if grey is not None:
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(_rgb(Image.fromarray(np.ascontiguousarray(array))))
+        array = np.repeat(grey[..., None], 3, axis=2)
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    return np.asarray(_with_alpha(picture) if alpha else _rgb(picture))
 
 
 def _without(task: Task, kept: list[int], left_out: int) -> Task:
