@@ -81,16 +81,30 @@ def pixels(folder: Path, *, seed: int, budget: str, epochs: int) -> dict[str, fl
     return {"test": float(balanced_accuracy_score(y[test], best.predict(x[test])))}
 
 
+class Pictures:
+    """What a DataLoader asks of a dataset; at the top of the file, so that a worker process can be sent one."""
+
+    def __init__(self, paths: list[str], y: np.ndarray, look: Any) -> None:
+        self.paths, self.y, self.look = paths, y, look
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        from headstart.modality.image import read
+
+        return self.look(read(self.paths[i])), int(self.y[i])
+
+
 def plain_loop(folder: Path, *, seed: int, budget: str, epochs: int) -> dict[str, float]:
     """Lite0, every weight trained: AdamW 1e-4, batch 32, cosine, flips, as a practitioner would write it."""
     import timm
     import torch
     from sklearn.metrics import balanced_accuracy_score
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import DataLoader
     from torchvision.transforms import v2
 
     import headstart as hs
-    from headstart.modality.image import read
 
     torch.manual_seed(seed)
     task = hs.Task.from_folder(folder)
@@ -98,20 +112,13 @@ def plain_loop(folder: Path, *, seed: int, budget: str, epochs: int) -> dict[str
     source = hs.sources.get("efficientnet_lite0")
     look = [v2.ToImage(), v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
 
-    class Pictures(Dataset[Any]):
-        def __init__(self, rows: np.ndarray, *, flip: bool) -> None:
-            self.rows, self.look = rows, v2.Compose([*look, v2.RandomHorizontalFlip()] if flip else look)
-
-        def __len__(self) -> int:
-            return len(self.rows)
-
-        def __getitem__(self, i: int) -> tuple[Any, int]:
-            return self.look(read(task.target.x[self.rows[i]])), int(y[self.rows[i]])
+    def pictures(rows: np.ndarray, *, flip: bool) -> Pictures:
+        return Pictures([task.target.x[i] for i in rows], y[rows], v2.Compose([*look, v2.RandomHorizontalFlip()] if flip else look))
 
     model = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     model.load_state_dict(dict(zip(model.state_dict(), source.backbone.above(0).state_dict().values(), strict=True)))
     net = torch.nn.Sequential(model, torch.nn.Linear(1280, len(task.labels)))
-    loader = DataLoader(Pictures(train, flip=True), batch_size=32, shuffle=True, drop_last=True, num_workers=1)
+    loader = DataLoader(pictures(train, flip=True), batch_size=32, shuffle=True, drop_last=True, num_workers=1)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(loader))
     for _ in range(epochs):
@@ -124,7 +131,7 @@ def plain_loop(folder: Path, *, seed: int, budget: str, epochs: int) -> dict[str
             schedule.step()
     net.eval()
     with torch.inference_mode():
-        guesses = torch.cat([net(x).argmax(1) for x, _ in DataLoader(Pictures(test, flip=False), batch_size=32)]).numpy()
+        guesses = torch.cat([net(x).argmax(1) for x, _ in DataLoader(pictures(test, flip=False), batch_size=32)]).numpy()
     return {"test": float(balanced_accuracy_score(y[test], guesses))}
 
 

@@ -8,6 +8,7 @@ import torch
 
 from headstart import sources
 from headstart.core import Domain, InputError, Task
+from headstart.sources import packages
 
 IMAGES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet"]
 TEXTS = ["all-MiniLM-L6-v2"]
@@ -23,7 +24,7 @@ def no_lite1(monkeypatch: pytest.MonkeyPatch) -> None:
             raise PackageNotFoundError(name)
         return files(name)
 
-    monkeypatch.setattr(sources, "files", find)
+    monkeypatch.setattr(packages, "files", find)
 
 
 def test_the_catalogue_names_every_source_once_with_what_a_user_must_know() -> None:
@@ -68,7 +69,7 @@ def test_a_source_that_is_not_installed_is_answered_with_the_line_that_installs_
 
 
 def test_a_package_without_a_file_of_weights_counts_as_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "files", lambda name: None)
+    monkeypatch.setattr(packages, "files", lambda name: None)
     assert sources.available() == []
 
 

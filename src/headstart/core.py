@@ -137,6 +137,12 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     channels: Literal["RGB", "BGR", "L", "RGBA"] = "RGB"
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Preprocess:
+        """Return what plain values, as JSON gives them, describe."""
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        return cls(**values)
+
     @property
     def resize(self) -> int:
         """Pixels of the shorter side before the crop."""
@@ -182,7 +188,8 @@ class Backbone(nn.Module):
 
     One tensor runs through the chain. Images: (n, c, h, w) or, in transformers, (n, tokens, d). Text: tokens with their attention mask
     as one more channel, so that whatever is stored at a cut is whole: (n, t, 2) token ids and mask at the input, (n, t, d + 1) inside.
-    ``pooling`` makes (n, d) of an activation at a cut; by default it is the mean over positions. ``tokenizer`` belongs to the weights.
+    ``pooling`` makes (n, d) of an activation at a cut; by default it is the mean over positions. ``tokenizer`` belongs to the weights. ``loaded`` is
+    the account of how well weights from a file fitted, where they were matched by name; ``recipe`` is what ``Source.recipe`` takes over.
 
     >>> import torch
     >>> body = Backbone({"stem": nn.Linear(3, 4), "head": nn.Linear(4, 2)}, dim=2)
@@ -208,6 +215,8 @@ class Backbone(nn.Module):
         self.classifier = classifier
         self.tokenizer = tokenizer
         self.pooling = pooling or mean_over_positions
+        self.loaded: Any = None
+        self.recipe: dict[str, Any] = {}
 
     @property
     def cuts(self) -> tuple[str, ...]:

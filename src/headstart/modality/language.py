@@ -132,7 +132,9 @@ def staged(net: Any, tokenizer: Any, *, pooling: str | None = None, max_length: 
     if tokenizer is not None:
         tokenizer.backend_tokenizer.enable_truncation(length)  # why here: setting it per call would need a lock between threads
         tokenizer.backend_tokenizer.no_padding()
-    return Backbone(stages_named(stages), dim=int(net.config.hidden_size), preprocess=look, tokenizer=tokenizer, pooling=Pooling(pool)).eval()
+    body = Backbone(stages_named(stages), dim=int(net.config.hidden_size), preprocess=look, tokenizer=tokenizer, pooling=Pooling(pool)).eval()
+    body.recipe = recipe(net, pooling=pool, max_length=length, normalise=normalise)
+    return body
 
 
 def stages_named(stages: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -1,21 +1,16 @@
-"""The catalogue: what can be transferred from, by name.
-
-Listing is cheap: no network is built and no weight is read before a source's ``backbone`` is asked for.
-"""
+"""Packages that ship weights: the pool that needs no network. Files are found by the package's own list, and nothing of it is imported."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
-from headstart.core import Backbone, InputError, Source, Task
+from headstart.core import Backbone, Source
 
 BLOCKS = ("stem", *(f"blocks{i}" for i in range(7)), "head")
 FIRES = ("stem", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9", "head")
@@ -60,66 +55,9 @@ def _minilm() -> tuple[Source, _Package]:
 _POOL = (_lite(0, 3371008), _lite(1, 4135680), _lite(2, 4811072), _squeezenet(), _minilm())
 
 
-def catalogue() -> list[Source]:
-    """Return every source that is known; one that is not on this machine has no ``opener``, and ``origin`` says how to get it."""
+def packaged() -> list[Source]:
+    """Return the pool; a source whose package is not installed has no ``opener``, and its ``origin`` says how to get it."""
     return [_placed(source, package) for source, package in _POOL]
-
-
-def available(task: Task | None = None) -> list[Source]:
-    """Return the sources that are on this machine, of the task's modality where one is given.
-
-    >>> all(source.opener is not None for source in available())
-    True
-    """
-    return [s for s in catalogue() if s.opener is not None and (task is None or s.modality == task.modality)]
-
-
-def get(name: str) -> Source:
-    """Return the source of that name.
-
-    Raises
-    ------
-    InputError
-        no such source (with the nearest names), or not on this machine (with the line that installs it).
-    """
-    source = entry(name)
-    if source.opener is None:
-        raise InputError(f"Source {name!r} is not on this machine. Install it: {source.origin}")
-    return source
-
-
-def entry(name: str) -> Source:
-    """Return the catalogue's entry of that name, on this machine or not."""
-    known = {s.name: s for s in catalogue()}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"There is no source {name!r}.{hint} List them with: headstart sources")
-    return known[name]
-
-
-def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
-    """Return the architecture that a source's recipe names, with random weights from ``seed``.
-
-    Raises
-    ------
-    InputError
-        the recipe names a library that is not known here.
-    """
-    from headstart.modality import language, tabular, vision
-
-    library = recipe.get("library")
-    if library == "efficientnet_lite":
-        return vision.efficientnet_lite(int(recipe["variant"]), None, seed=seed)
-    if library == "squeezenet":
-        return vision.squeezenet(None, seed=seed)
-    if library == "transformers":
-        return language.from_config(
-            recipe["config"], **{k: recipe.get(k) for k in ("pooling", "max_length", "layers")}, normalise=recipe["normalise"], seed=seed
-        )
-    if library == "table":
-        return tabular.network(recipe["features"], seed=seed)
-    raise InputError(f"No architecture can be built from {dict(recipe)}. Give the source a recipe whose library is known.")
 
 
 def _placed(source: Source, package: _Package) -> Source:

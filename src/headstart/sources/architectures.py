@@ -1,0 +1,52 @@
+"""Recipes: what builds an architecture without its weights, as plain values that a saved model keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from headstart.core import Backbone, InputError
+
+
+def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
+    """Return the architecture that a source's recipe names, with random weights from ``seed``.
+
+    Raises
+    ------
+    InputError
+        the recipe names a library that is not known here, or one that builds nothing without its weights.
+    """
+    from headstart.modality import families, language, tabular, vision
+
+    library = recipe.get("library")
+    rest = {k: v for k, v in recipe.items() if k != "library"}
+    if library == "efficientnet_lite":
+        return vision.efficientnet_lite(rest["variant"], None, seed=seed)
+    if library == "squeezenet":
+        return vision.squeezenet(None, seed=seed)
+    if library in families.LIBRARIES:
+        return families.build(library, **rest, seed=seed)
+    if library == "transformers":
+        return language.from_config(**rest, seed=seed)
+    if library == "table":
+        return tabular.network(rest["features"], seed=seed)
+    if library == "onnx":
+        from headstart.modality import onnx
+
+        return onnx.blank(**rest)
+    if library == "module":
+        return _of_module(rest, seed=seed)
+    raise InputError(f"No architecture can be built from {dict(recipe)}. Give the source a recipe whose library is known.")
+
+
+def _of_module(rest: Mapping[str, Any], *, seed: int) -> Backbone:
+    import torch
+
+    from headstart.sources.modules import staged
+
+    place, name = str(rest["factory"]).split(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = getattr(import_module(place), name)()
+    return staged(module, rest["stages"], dim=rest["dim"], preprocess=rest["preprocess"])
