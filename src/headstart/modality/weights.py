@@ -7,6 +7,7 @@ loaded and what does not is said; too little is refused, for a network that is h
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        plain = torch.load(path, map_location="cpu", weights_only=True)
+            plain = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # why: what torch finds odd in a file is followed by its error, or harmless
+                plain = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, *UNREADABLE):
         raise InputError(f"{path} does not hold weights that can be read without running code. Save them as .safetensors, or as a plain state_dict.") from None
     state = _unnested(plain)

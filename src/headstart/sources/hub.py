@@ -79,6 +79,8 @@ def download(url: str, path: Path, *, sha256_prefix: str, progress: Callable[[in
                     have += file.write(chunk)
                     if progress is not None:
                         progress(have, total)
+        if have < total:
+            raise OSError("the connection broke off")
     except (urllib.error.URLError, OSError) as error:
         kept = f"; {have / 2**20:.1f} MiB are kept, and the same command goes on from there" if have else ""
         raise InputError(f"{url} cannot be fetched ({getattr(error, 'reason', error)}){kept}.") from None

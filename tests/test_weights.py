@@ -1,0 +1,186 @@
+"""Weights from files: what fits, what does not, and that no file runs code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from headstart import sources
+from headstart.core import InputError
+from headstart.modality import families, weights
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in families._made("timm", "resnet18", None).state_dict().items()}
+
+
+def test_every_wrapping_of_a_checkpoint_gives_the_same_network(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    prefixed = {f"module.{k}": v for k, v in state.items()}
+    wrapped: dict[str, Any] = {"a.pt": state, "b.pth": {"state_dict": prefixed, "epoch": 3}, "c.pt": {"model": {"state_dict": state}}}
+    for name, content in wrapped.items():
+        torch.save(content, tmp_path / name)
+    save_file(state, tmp_path / "d.safetensors")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    outs = []
+    for name in (*wrapped, "d.safetensors"):
+        source = sources.get(f"timm:resnet18@{tmp_path / name}")
+        assert source.backbone.loaded.whole
+        with torch.inference_mode():
+            outs.append(source.backbone(x))
+    assert all(torch.equal(out, outs[0]) for out in outs)
+
+
+def test_a_checkpoint_with_another_head_keeps_the_body_and_drops_the_classifier(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({**state, "fc.weight": torch.zeros(7, 512), "fc.bias": torch.zeros(7)}, tmp_path / "seven.pt")
+    source = sources.get(f"timm:resnet18@{tmp_path / 'seven.pt'}")
+    assert source.backbone.classifier is None
+    assert source.labels == ()
+    assert str(source.backbone.loaded) == "100.0% of the body's weights found; of another shape: fc.weight, fc.bias"
+
+
+def test_what_is_missing_is_named_and_too_little_is_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    most = {k: v for k, v in state.items() if not k.startswith("bn1.")}
+    torch.save(most, tmp_path / "most.pt")
+    account = sources.get(f"timm:resnet18@{tmp_path / 'most.pt'}").backbone.loaded
+    assert account.missing[:2] == ("bn1.weight", "bn1.bias")
+    assert 0.99 < account.share < 1.0
+    torch.save({k: v for k, v in state.items() if not k.startswith("layer4")}, tmp_path / "less.pt")
+    with pytest.raises(InputError) as caught:
+        sources.get(f"timm:resnet18@{tmp_path / 'less.pt'}")
+    text = str(caught.value)
+    assert text.startswith("The weights do not fit timm:resnet18: 24.9% of the body's weights found; missing: layer4.0.conv1.weight,")
+    assert text.endswith("At least 90% must. Name the architecture that they were trained with.")
+
+
+class Malice:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("wrap", ["pickle", "torch", "zip"])
+def test_a_pickle_that_runs_code_is_refused_and_runs_none(wrap: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "ran", tmp_path / "weights.pt"
+    if wrap == "pickle":
+        path.write_bytes(pickle.dumps({"a": Malice(marker)}))
+    elif wrap == "torch":
+        torch.save({"a": Malice(marker)}, path)
+    else:
+        torch.save({"a": torch.zeros(1)}, path)
+        with zipfile.ZipFile(path) as old:
+            parts = {name: old.read(name) for name in old.namelist()}
+        with zipfile.ZipFile(path, "w") as new:
+            for name, content in parts.items():
+                new.writestr(name, pickle.dumps({"a": Malice(marker)}) if name.endswith("data.pkl") else content)
+    with pytest.raises(InputError, match="does not hold weights that can be read without running code"):
+        sources.get(f"timm:resnet18@{path}")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_damaged_files_are_refused_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"does not hold weights that can be read|holds no tensors by name"):
+        weights.read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("w.pkl", "w.pkl is a pickle: reading it would run whatever code is in it. Save the weights as .safetensors."),
+        ("w.pt", "w.pt holds weights, not an architecture. Name both, such as timm:resnet50@w.pt."),
+        ("timm:resnet18@none.pt", "none.pt is not a file. Give a file of weights: .safetensors, .pt or .pth."),
+        ("timm:", "'timm:' names no hub. Write timm:ARCHITECTURE,"),
+        ("none.onnx", "none.onnx is not a file. Give an ONNX file."),
+    ],
+)
+def test_a_name_that_is_no_source_says_what_is_missing(name: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        sources.get(name)
+    assert str(caught.value).startswith(message)
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 4, 3), nn.ReLU()
+        self.block = nn.Sequential(OrderedDict(deep=nn.Conv2d(4, 6, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.block(self.act(self.conv(x)))
+        return out
+
+
+def own() -> Own:
+    return Own()
+
+
+def test_a_module_of_ones_own_is_a_source_and_can_be_rebuilt() -> None:
+    torch.manual_seed(3)
+    net, x = Own(), torch.randn(2, 3, 12, 12)
+    source = sources.from_module(net, ["conv+act", "block.deep"], name="mine", example=x, factory=f"{__name__}:own")
+    assert (source.stages, source.dim) == (("conv", "block_deep", "pool"), 6)
+    twin = sources.twin(source.recipe, seed=0)
+    twin.load_state_dict(source.backbone.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(twin(x), net(x).mean(dim=(2, 3)))
+
+
+def test_stages_that_leave_something_out_or_do_not_exist_are_refused() -> None:
+    x = torch.randn(1, 3, 12, 12)
+    with pytest.raises(InputError, match="The stages of 'mine' do not give what the module gives for the example"):
+        sources.from_module(Own(), ["conv", "block.deep"], name="mine", example=x)
+    with pytest.raises(InputError, match=r"Own has no part 'blok'. Its children: conv, act, block."):
+        sources.from_module(Own(), ["conv", "blok"], name="mine")
+
+
+def exported(path: Path, net: nn.Module) -> Path:
+    """Write a graph of one convolution by hand, so that no exporter is needed."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    conv: Any = net
+    tensors = [numpy_helper.from_array(p.detach().numpy(), name) for name, p in (("w", conv.weight), ("b", conv.bias))]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        tensors,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    assert np.isfinite(conv.weight.detach().numpy()).all()
+    return path
+
+
+def test_an_onnx_file_is_a_frozen_extractor(tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 5, 3)
+    source = sources.get(str(exported(tmp_path / "body.onnx", net)))
+    x = torch.randn(2, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.allclose(source.backbone(x), net(x).mean(dim=(2, 3)), atol=1e-6)
+    assert (source.dim, source.backbone.preprocess.size, source.tune_cuts) == (5, 16, ())
+    again = sources.twin(source.recipe, seed=0)
+    again.load_state_dict(source.backbone.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again(x), source.backbone(x))
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    with pytest.raises(InputError, match=r"bad.onnx is no ONNX graph that can be run"):
+        sources.get(str(tmp_path / "bad.onnx"))
