@@ -9,6 +9,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from headstart.result import counted
+
 if TYPE_CHECKING:
     from headstart.core import Source
 
@@ -33,7 +35,7 @@ def print_sources(*, modality: str | None, as_json: bool) -> None:
         return
     table = Table("name", "family", "parameters", "dim", "stages", "licence", "ms each", "here", box=SIMPLE, **NARROW)
     for row in rows:
-        words = [row["name"], row["family"], f"{row['parameters'] / 1e6:.1f} M", str(row["dim"]), str(len(row["stages"])), row["licence"]]
+        words = [row["name"], row["family"], counted(row["parameters"]), str(row["dim"]), str(len(row["stages"])), row["licence"]]
         cost = "-" if row["seconds_each"] is None else f"{1000 * row['seconds_each']:.1f}"
         table.add_row(*words, cost, "yes" if row["installed"] else "no")
     console = Console()
