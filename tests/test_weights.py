@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import zipfile
@@ -60,6 +61,44 @@ def test_what_is_missing_is_named_and_too_little_is_refused(state: dict[str, tor
     text = str(caught.value)
     assert text.startswith("The weights do not fit timm:resnet18: 24.9% of the body's weights found; missing: layer4.0.conv1.weight,")
     assert text.endswith("At least 90% must. Name the architecture that they were trained with.")
+
+
+def test_a_best_score_that_a_trainer_keeps_as_a_tensor_does_not_hide_the_weights(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "best_acc1": torch.tensor(70.0), "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "checkpoint.pth")
+    assert set(weights.read_state(tmp_path / "checkpoint.pth")) == {f"module.{k}" for k in state}
+
+
+def test_of_plain_and_averaged_weights_the_averaged_are_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"a": torch.ones(1)}}, tmp_path / "both.pth")
+    assert weights.read_state(tmp_path / "both.pth") == {"a": torch.ones(1)}
+
+
+def test_of_two_encoders_that_fit_equally_the_first_in_the_file_is_taken(state: dict[str, torch.Tensor]) -> None:
+    for first, second in (("encoder_q.", "encoder_k."), ("encoder_k.", "encoder_q.")):
+        both = {**{first + k: v for k, v in state.items()}, **{second + k: v + 1 for k, v in state.items()}}
+        fits, account = weights.match(both, state, classifier="fc")
+        assert (account.prefix, account.whole) == (first, True)
+        assert torch.equal(fits["conv1.weight"], state["conv1.weight"])
+        assert set(account.unexpected) == {second + k for k in state}
+
+
+def test_wrappings_are_found_on_either_side(state: dict[str, torch.Tensor]) -> None:
+    for theirs, ours in (("module.backbone.", ""), ("", "model."), ("_orig_mod.", "net.body.")):
+        own = {ours + k: torch.zeros_like(v) for k, v in state.items()}
+        fits, account = weights.match({theirs + k: v for k, v in state.items()}, own, classifier=f"{ours}fc")
+        assert (account.prefix, account.added, account.share, account.missing, account.unexpected) == (theirs, ours, 1.0, (), ())
+        assert all(torch.equal(fits[ours + k], v) for k, v in state.items())
+
+
+def test_counters_of_batches_are_not_missed(state: dict[str, torch.Tensor]) -> None:
+    _, account = weights.match({k: v for k, v in state.items() if "num_batches" not in k}, state, classifier="fc")
+    assert str(account) == "100.0% of the body's weights found"
+
+
+def test_what_a_checkpoint_asks_for_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": argparse.Namespace(rate=1)}, tmp_path / "trainer.pth")
+    with pytest.raises(InputError, match=r"without running code \(it asks for argparse.Namespace\). Save them as .safetensors, or as a plain state_dict.$"):
+        weights.read_state(tmp_path / "trainer.pth")
 
 
 class Malice:
