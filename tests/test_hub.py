@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -209,6 +210,7 @@ def test_weights_of_timm_come_from_the_hub_once_and_then_from_its_cache(
     assert hugging.ranges() == [None, f"bytes={BREAK}-"]
     (blob,) = (tmp_path / "cache").glob("models--timm--mobilenetv3_small_050.lamb_in1k/blobs/*")
     assert blob.name == first.weights_sha256
+    assert huggingface_hub.scan_cache_dir(tmp_path / "cache").warnings == []
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hugging.asked.clear()
     assert sources.get("timm:mobilenetv3_small_050").weights_sha256 == first.weights_sha256

@@ -55,10 +55,11 @@ def why_offline(url: str) -> str | None:
     return None if _answers(door.hostname or "", port) else "its hub cannot be reached"
 
 
-def fetch(remote: Remote, to: Path, *, progress: Progress | None = None) -> Path:
+def fetch(remote: Remote, to: Path, *, lock: Path | None = None, progress: Progress | None = None) -> Path:
     """Fetch a file to a path, whole and checked, and return the path.
 
-    What a broken or killed download left behind (``NAME.part``) is continued. ``progress`` is called with the bytes that are there and the
+    What a broken or killed download left behind (``NAME.part``) is continued. ``lock`` is the file that keeps two processes apart, by default
+    ``.locks/NAME.lock`` beside it. ``progress`` is called with the bytes that are there and the
     bytes there will be; ``None`` draws a bar on standard error.
 
     Raises
@@ -71,9 +72,10 @@ def fetch(remote: Remote, to: Path, *, progress: Progress | None = None) -> Path
 
     if to.exists():
         return to
-    part, lock = to.with_name(f"{to.name}.part"), to.parent / ".locks" / f"{to.name}.lock"
+    part, lock = to.with_name(f"{to.name}.part"), lock or to.parent / ".locks" / f"{to.name}.lock"
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (to.parent, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):  # why: two processes that continue one part would mix their bytes
             if not to.exists():
                 with _shown(remote.title or to.name) if progress is None else nullcontext(progress) as tell:

@@ -148,8 +148,9 @@ def _into_cache(repository: str, file: str, revision: str) -> Path:
         raise InputError(f"{url} comes without a hash, so it cannot be checked. Fetch it by hand, and give the file.")
     is_ours = urlsplit(said.location).netloc == urlsplit(_endpoint()).netloc
     headers = build_hf_headers() if is_ours else {}  # why: the user's token is for the hub, not for the server that the hub points to
-    blob = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "blobs" / said.etag
-    fetch(Remote(said.location, digest=said.etag, size=said.size, headers=headers, title=file), blob)
+    cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repository, repo_type="model")
+    remote = Remote(said.location, digest=said.etag, size=said.size, headers=headers, title=file)
+    fetch(remote, cache / folder / "blobs" / said.etag, lock=cache / ".locks" / folder / f"{said.etag}.lock")  # why: the lock that its own tools take
     return Path(hf_hub_download(repository, file, revision=revision, endpoint=_endpoint(), cache_dir=constants.HF_HUB_CACHE))
 
 
