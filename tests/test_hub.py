@@ -365,39 +365,3 @@ def test_a_hugging_face_folder_is_a_source(tmp_path: Path) -> None:
     assert (source.modality, source.dim, source.stages, source.tune_cuts) == ("text", 384, packaged.stages, (5, 6))
     mine, theirs = source.backbone.state_dict(), packaged.backbone.state_dict()
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
-
-
-def test_a_users_file_adds_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    torch.save(families._made("timm", "mobilenetv3_small_050", None).state_dict(), tmp_path / "w.pt")
-    toml = tmp_path / "mine.toml"
-    toml.write_text('[sources.our-net]\nnetwork = "timm:mobilenetv3_small_050@w.pt"\ntrained_on = "our cells"\n')
-    monkeypatch.setenv("HEADSTART_SOURCES", str(toml))
-    source = sources.get("our-net")
-    assert (source.trained_on, source.dim) == ("our cells", 1024)
-    assert "our-net" in {s.name for s in sources.available()}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("[sources.a\n", "mine.toml is not TOML: Expected ']' at the end of a table declaration (at line 1, column 11). Mend it there."),
-        ("[sources.a]\nlicence = 'x'\n", "mine.toml: [sources.a] needs network. Fields: licence, network, trained_on."),
-        ("[sources.a]\nnetwork = 'x'\nlicense = 'x'\n", "mine.toml: [sources.a] does not know 'license'. Fields: licence, network, trained_on."),
-    ],
-)
-def test_a_bad_file_of_sources_is_refused_by_line(content: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(content)
-    monkeypatch.setenv("HEADSTART_SOURCES", str(tmp_path / "mine.toml"))
-    with pytest.raises(InputError) as caught:
-        sources.catalogue()
-    assert str(caught.value).replace(f"{tmp_path}/", "") == message
-
-
-def test_an_installed_package_adds_sources_by_entry_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "zoo_of_ours.py").write_text("from headstart.core import Source\n\ndef made():\n    return [Source('from-a-package', modality='text')]\n")
-    info = tmp_path / "zoo_of_ours-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-of-ours\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[headstart.sources]\nzoo = zoo_of_ours:made\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert "from-a-package" in {s.name for s in sources.catalogue()}

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from headstart.core import Backbone, InputError, Source
-from headstart.modality import families, weights
-from headstart.sources.download import Remote, fetch, sha256, why_offline
+from headstart.core import InputError, Preprocess, Source
+from headstart.modality import families
+from headstart.sources.download import Remote, fetch, why_offline
+from headstart.sources.files import folder_source, vision_source
 
 HUBS = ("timm", "torchvision", "hf")
 MAIN = "main"
@@ -23,77 +24,79 @@ TEXT_FILES = re.compile(r"[\w.-]+\.(json|txt|model)|\d_\w+/config\.json")  # at 
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|pytorch_model(-\d+-of-\d+)?\.bin")
 
 
-def from_hub(name: str) -> Source:
+def is_hub(name: str) -> bool:
+    """Whether a name begins with a hub's, or has the form of an architecture with a file."""
+    return ":" in name or "@" in name
+
+
+def lies_at(name: str) -> Path | None:
+    """Return where the weights of a hub's name lie on this machine, or ``None``; nothing is asked of the network. Raises ``InputError``."""
+    library, architecture, behind = _parts(name)
+    if library == "hf":
+        return _whole_folder(architecture, behind or MAIN)
+    if behind:
+        return Path(behind) if Path(behind).exists() else None
+    found = families.published(library, architecture)
+    path = _cached(found.repository, "model.safetensors", MAIN) if found.repository else _checkpoint(found.url)
+    return path if path is not None and path.exists() else None
+
+
+def from_hub(name: str, *, preprocess: Preprocess | None = None) -> Source:
     """Return the source of ``hub:name``, of ``hub:architecture@file``, or of ``hf:repository@revision``. Raises ``InputError``; see ``sources.get``."""
+    hub, architecture, file = _parts(name)
+    if hub == "hf":
+        return folder_source(name, _repository(name, architecture, file or MAIN))
+    if file:
+        return vision_source(name, hub, architecture, Path(file), trained_on=f"as {file} was", preprocess=preprocess)
+    return _published(name, hub, architecture, preprocess)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Return the hub, what it is asked for, and what stands behind "@"."""
     hub, _, rest = name.partition(":")
     if hub not in HUBS or not rest:
-        raise InputError(
-            f"{name!r} names no hub. Write timm:ARCHITECTURE, torchvision:WEIGHTS or hf:REPOSITORY, with @FILE behind an architecture for weights of your own."
-        )
-    architecture, _, file = rest.partition("@")
-    if hub == "hf":
-        return _text(name, _repository(name, architecture, file or MAIN))
-    if file:
-        return vision_source(name, hub, architecture, Path(file), trained_on=f"as {file} was")
-    return _published(name, hub, architecture)
+        hint = "Write timm:ARCHITECTURE, torchvision:WEIGHTS or hf:REPOSITORY, with @FILE behind an architecture for weights of your own."
+        raise InputError(f"{name!r} names no hub. {hint}")
+    architecture, _, behind = rest.partition("@")
+    return hub, architecture, behind
 
 
-def vision_source(name: str, library: str, architecture: str, file: Path, *, trained_on: str, licence: str = "ask who made it") -> Source:
-    """Return the source of an architecture with weights from a file; the weights are read at once, so that what does not fit is said at once."""
-    state = weights.read_state(file)
-    body = families.build(library, architecture, state=state)
-    digest = sha256(file)
-    whole = body.classifier is not None and getattr(body.classifier, "out_features", 0) == 1000
-    return Source(
-        name=name,
-        family=architecture.split(".")[0],
-        parameters=sum(p.numel() for p in body.stages.parameters()),
-        dim=body.dim,
-        stages=body.cuts[1:],
-        trained_on=trained_on,
-        licence=licence,
-        origin=str(file),
-        tune_cuts=families.tune_cuts(len(body.stages)),
-        opener=lambda: body,
-        digest=lambda: digest,
-        labels=families.labels(library, architecture) if whole else (),
-        recipe={"library": library, "architecture": architecture, **_classes(body)},
-    )
-
-
-def _published(name: str, library: str, wanted: str) -> Source:
+def _published(name: str, library: str, wanted: str, preprocess: Preprocess | None) -> Source:
     found = families.published(library, wanted)
     file = _hub_file(name, found.repository, "model.safetensors") if found.repository else _fetched(name, found.url)
-    return vision_source(name, library, found.architecture, file, trained_on=found.trained_on, licence=found.licence)
+    return vision_source(name, library, found.architecture, file, trained_on=found.trained_on, licence=found.licence, preprocess=preprocess)
 
 
 def _fetched(name: str, url: str) -> Path:
     """Return the local copy of a file whose name ends in the beginning of its SHA-256, as PyTorch's own hub keeps it."""
-    import torch
-
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = _checkpoint(url)
     if not path.exists():
         _require_network(name, url)
         fetch(Remote(url, digest=path.stem.rsplit("-", 1)[1]), path)
     return path
 
 
-def _text(name: str, folder: Path) -> Source:
-    from headstart.sources.files import text_source
+def _checkpoint(url: str) -> Path:
+    import torch
 
-    return text_source(name, folder)
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
 
 
 def _repository(name: str, repository: str, revision: str) -> Path:
     """Return the local folder of a repository's configuration, tokenizer and weights, fetched where it is not here whole."""
-    here = _cached(repository, "config.json", revision)
-    # why: a tool that only wanted the tokenizer leaves a folder without weights
-    if here is not None and any(WEIGHTS.fullmatch(path.name) for path in here.parent.iterdir()):
-        return here.parent
+    here = _whole_folder(repository, revision)
+    if here is not None:
+        return here
     _require_network(name, _endpoint())
     with _explained(name):
         wanted = _wanted(name, _names(repository, revision))
         return [_into_cache(repository, file, revision) for file in wanted][-1].parent
+
+
+def _whole_folder(repository: str, revision: str) -> Path | None:
+    config = _cached(repository, "config.json", revision)
+    # why: a tool that only wanted the tokenizer leaves a folder without weights
+    return config.parent if config is not None and any(WEIGHTS.fullmatch(path.name) for path in config.parent.iterdir()) else None
 
 
 def _wanted(name: str, files: Sequence[str]) -> list[str]:
@@ -188,8 +191,3 @@ def _require_network(name: str, url: str) -> None:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
-
-
-def _classes(body: Backbone) -> dict[str, int]:
-    classes = getattr(body.classifier, "out_features", 1000)
-    return {} if classes == 1000 else {"num_classes": int(classes)}
