@@ -161,22 +161,20 @@ PART = re.compile(r"(?P<path>\w+(?:\.\w+)*)(?:\[(?P<low>-?\d*):(?P<high>-?\d*)\]
 def _part(module: nn.Module, text: str) -> nn.Module:
     if text in WORDS:
         return WORDS[text]()
-    found, known = PART.fullmatch(text), dict(module.named_modules())
+    found = PART.fullmatch(text)
+    known: dict[str, nn.Module] = dict(module.named_modules())
     path = found["path"] if found else text
     if found is None or path not in known:
         children = ", ".join(name for name, _ in module.named_children())
         near = get_close_matches(path, [name for name in known if name], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(f"{type(module).__name__} has no part {text!r}.{hint} Its children: {children}. Between parts there may be: {', '.join(WORDS)}.")
-    part: Any = known[path]
-    low, high = found["low"], found["high"]
-    whole: nn.Module = part
+    part, low, high = known[path], found["low"], found["high"]
     if low is None:
-        return whole
+        return part
     if not isinstance(part, nn.Sequential):
         raise InputError(f"{text!r}: {path} is a {type(part).__name__}, and only a Sequential can be sliced. Name its parts one by one.")
-    cut: nn.Module = part[int(low) if low else None : int(high) if high else None]
-    return cut
+    return nn.Sequential(*list(part)[int(low) if low else None : int(high) if high else None])
 
 
 def _load(module: nn.Module, file: str | Path, classifier: str) -> Match:
