@@ -24,7 +24,7 @@ FLOOR = {
     **dict.fromkeys(("learner", "evaluate"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator"), 6),
-    **dict.fromkeys(("serve", "report", "contract", "terminal"), 7),
+    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing"), 7),
     "cli": 8,
 }
 DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}

@@ -66,11 +66,25 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 
 
 @app.command()
-def sources(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def sources(
+    modality: Annotated[str | None, typer.Option(help="Only those for image, text or tabular.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """List what can be transferred from."""
-    from headstart.terminal import print_sources
+    from headstart.listing import print_sources
 
-    print_sources(as_json=json)
+    print_sources(modality=modality, as_json=json)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all stored activations.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what stored activations take on disk, or remove them."""
+    from headstart.listing import print_cache
+
+    print_cache(clear=clear, as_json=json)
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
     def _features(self, items: Sequence[Any]) -> np.ndarray:
         found = get(self.source)
         view = Probe(head=self.head, back=self.back, span=self.span).view(found)
-        return Views(items, [digest(item) for item in items], {found.name: found}, Store(default_root())).array(view)
+        return np.asarray(Views(items, [digest(item) for item in items], {found.name: found}, Store(default_root())).array(view))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

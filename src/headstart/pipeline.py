@@ -78,7 +78,7 @@ def transfer(
     seconds = parse_budget(budget)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
-    _check(task, sources)
+    _check(task, sources, keep=out is not None)
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
@@ -110,7 +110,7 @@ def _story(bench: Bench, *, margin: float, command: str) -> Result:
     return _result(bench, found, ranked, chosen, arms, answer, winner, command=command)
 
 
-def _check(task: Task, sources: Sequence[Source]) -> None:
+def _check(task: Task, sources: Sequence[Source], *, keep: bool) -> None:
     if task.kind not in {"classification", "regression"}:
         raise InputError(f"Headstart cannot transfer to {task.modality} {task.kind} yet; it can to classification and regression.")
     if not sources:
@@ -118,6 +118,9 @@ def _check(task: Task, sources: Sequence[Source]) -> None:
     foreign = next((s for s in sources if s.modality != task.modality), None)
     if foreign is not None:
         raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
+    bare = next((s for s in sources if not s.recipe), None)
+    if keep and bare is not None:
+        raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
 
 
 def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int) -> Bench:

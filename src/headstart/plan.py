@@ -57,6 +57,9 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
             bench.search.ran_out = True
             bench.notes.append(f"The budget ended while features of {name} were made; sources from there on were not tried.")
             break
+        account = source.backbone.loaded
+        if account is not None and not account.whole:
+            bench.notes.append(f"Weights of {name}: {account}.")
         if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
             most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
             bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
@@ -98,6 +101,9 @@ def from_scratch(bench: Bench) -> None:
     """Train the best source's architecture from random weights; given up after a fold that trails the simple models far."""
     top = bench.search.best("frozen")
     source = bench.sources[top.source or ""] if top is not None else next(iter(bench.sources.values()))
+    if source.recipe.get("library", "onnx") == "onnx":
+        bench.notes.append(f"{source.name} comes without its architecture, so it was not trained from random weights; the baseline is a simple model.")
+        return
     deadline = bench.begin("scratch", f"no transfer: {source.name} from random weights")
     template, rival = Scratch(_Twin(source), "" if source.modality == "image" else source.name), bench.search.best("baseline")
     bench.search.fixed([Candidate(template)], deadline=deadline, rival=rival)

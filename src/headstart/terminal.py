@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -211,33 +210,6 @@ def write_report(run: Path) -> Path:
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         raise InputError(f"{run / REPORT_FILE} cannot be written: {what}. Free space or rights there, then: headstart report {run}") from None
-
-
-def print_sources(*, as_json: bool) -> None:
-    """List the catalogue: each source with its parameters, feature width, stages, licence, and whether it is on this machine."""
-    from headstart.sources import catalogue
-
-    rows = [_row(source) for source in catalogue()]
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    table = Table("name", "parameters", "dim", "stages", "licence", "here", box=SIMPLE, **NARROW)
-    for row in rows:
-        table.add_row(
-            row["name"], f"{row['parameters'] / 1e6:.1f} M", str(row["dim"]), str(len(row["stages"])), row["licence"], "yes" if row["installed"] else "no"
-        )
-    console = Console()
-    console.print(table)
-    for trained_on in sorted({row["trained_on"] for row in rows}):
-        console.print(f"Trained on {trained_on}.", highlight=False, soft_wrap=True)
-    for row in rows:
-        if not row["installed"]:
-            console.print(f"To get {row['name']}: {row['origin']}", highlight=False, soft_wrap=True)
-
-
-def _row(source: Source) -> dict[str, Any]:
-    keys = ("name", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin")
-    return {key: getattr(source, key) for key in keys} | {"installed": source.opener is not None}
 
 
 def _with_interval(score: Score) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from headstart.activations import Activations, extract
+from headstart.activations.costs import record
 from headstart.activations.store import Store
 from headstart.core import InputError, Preprocess, Source
 from headstart.methods.method import View
@@ -36,7 +37,7 @@ class Views:
     progress: Callable[[str, int], None] | None = None
     computed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    _made: dict[Any, np.ndarray] = field(default_factory=dict, repr=False)
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
     _activations: dict[str, Activations] = field(default_factory=dict, repr=False)
 
     def prime(self, name: str) -> None:
@@ -52,14 +53,15 @@ class Views:
         self._activations[name] = done
         self.computed[name] = done.computed
         self.seconds[name] = time.monotonic() - began
+        record(self.store.root, source.weights_sha256, seconds=self.seconds[name], inputs=done.computed)
 
-    def array(self, view: View) -> np.ndarray:
-        """Return the view of all inputs, (n, ...)."""
+    def array(self, view: View) -> Any:
+        """Return the view of all inputs, (n, ...): an array, or for whole activations rows on disk that are indexed like one."""
         if view not in self._made:
             self._made[view] = self._make(view)
         return self._made[view]
 
-    def _make(self, view: View) -> np.ndarray:
+    def _make(self, view: View) -> Any:
         if view.kind == "items":
             rows = np.empty(len(self.items), dtype=object)
             rows[:] = list(self.items)
@@ -75,7 +77,7 @@ class Views:
         self.prime(view.source)
         activations = self._activations[view.source]
         if view.kind == "raw":
-            return np.asarray(activations.raw[view.cuts[0]])
+            return activations.raw[view.cuts[0]]
         return np.ascontiguousarray(np.concatenate([activations.pooled[c] for c in view.cuts], axis=1))
 
     def _simple(self, kind: str) -> np.ndarray:

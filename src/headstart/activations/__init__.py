@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from headstart.activations.engine import forward_cuts, tune_allocator
-from headstart.activations.store import Space, Store
+from headstart.activations.store import BOUND, Rows, Space, Store
 from headstart.core import Backbone, Source, TextInput
 
 BLOCK = 128
@@ -25,10 +25,10 @@ ENGINE = "torch channels_last float32"
 
 @dataclass(frozen=True)
 class Activations:
-    """``pooled[cut]`` is (n, d) float32, ``raw[cut]`` (n, ...) float16; ``computed`` counts the inputs that had to run."""
+    """``pooled[cut]`` is (n, d) float32, ``raw[cut]`` (n, ...) rows on disk; ``computed`` counts the inputs that had to run."""
 
     pooled: dict[int, np.ndarray]
-    raw: dict[int, np.ndarray]
+    raw: dict[int, Rows]
     computed: int
 
 
@@ -49,8 +49,8 @@ def extract(
     ----------
     items, digests : n inputs and the hashes of their bytes
     cuts : where pooled activations are wanted (mean over positions, float32)
-    raw : where whole activations are wanted. They are kept in float16, a relative error of at most 2^-11 (measured: no change in probe
-        accuracy), or in float32 where a value lies beyond float16's range of 65,504
+    raw : where whole activations are wanted. They are kept in the narrowest dtype that errs by at most 2^-8 of a row's largest value (see
+        ``store.narrowed``): float16, but where it overflows
     batch : inputs per pass; above 32 a CPU gains nothing
     progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
         blocks already written stay
@@ -66,9 +66,8 @@ def extract(
     for rows in _blocks(needed):
         arrays = _run(source, [items[i] for i in rows], spaces, batch=batch, progress=progress)
         for key, space in spaces.items():
-            space.append([digests[i] for i in rows], arrays[key])
-    values = {key: space.read(digests) for key, space in spaces.items()}
-    return Activations({c: values["pooled", c] for c in cuts}, {c: values["raw", c] for c in raw}, len(needed))
+            space.append([digests[i] for i in rows], arrays[key], bound=BOUND if key[0] == "raw" else None)
+    return Activations({c: spaces["pooled", c].read(digests) for c in cuts}, {c: spaces["raw", c].rows(digests) for c in raw}, len(needed))
 
 
 def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int], batch: int) -> dict[tuple[str, int], Space]:
@@ -115,7 +114,7 @@ def _run(
         x = of.collate([next(encoded) for _ in range(min(batch, len(items) - start))], backbone)
         out = forward_cuts(backbone, x, {c for _, c in spaces})
         for (kind, c), rows in parts.items():
-            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _small(_widened(out[c], backbone))).numpy())
+            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _widened(out[c], backbone).contiguous()).numpy())
         if progress is not None:
             progress(len(x))
     return {key: np.concatenate(rows) for key, rows in parts.items()}
@@ -125,8 +124,3 @@ def _widened(x: torch.Tensor, backbone: Backbone) -> torch.Tensor:
     from headstart.modality.text import widened
 
     return widened(x, backbone) if isinstance(backbone.preprocess, TextInput) else x
-
-
-def _small(x: torch.Tensor) -> torch.Tensor:
-    half = x.half()
-    return half.contiguous() if bool(torch.isfinite(half).all()) else x.contiguous()

@@ -1,0 +1,77 @@
+"""What ``headstart sources`` and ``headstart cache`` print."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from headstart.core import Source
+
+NARROW: dict[str, Any] = {"show_edge": False, "padding": (0, 1, 0, 0)}
+MODALITIES = ("image", "text", "tabular")
+KEYS = ("name", "modality", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin")
+
+
+def print_sources(*, modality: str | None, as_json: bool) -> None:
+    """List the catalogue: each source with its parameters, width, stages, licence, measured cost, and whether it is on this machine."""
+    from headstart.activations.costs import known
+    from headstart.activations.store import default_root
+    from headstart.core import InputError
+    from headstart.sources import catalogue
+
+    if modality is not None and modality not in MODALITIES:
+        raise InputError(f"There is no modality {modality!r}. Say {', '.join(MODALITIES)}.")
+    costs = known(default_root())
+    rows = [_row(source, costs) for source in catalogue() if modality in (None, source.modality)]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("name", "family", "parameters", "dim", "stages", "licence", "ms each", "here", box=SIMPLE, **NARROW)
+    for row in rows:
+        words = [row["name"], row["family"], f"{row['parameters'] / 1e6:.1f} M", str(row["dim"]), str(len(row["stages"])), row["licence"]]
+        cost = "-" if row["seconds_each"] is None else f"{1000 * row['seconds_each']:.1f}"
+        table.add_row(*words, cost, "yes" if row["installed"] else "no")
+    console = Console()
+    console.print(table)
+    for trained_on in dict.fromkeys(row["trained_on"] for row in rows):
+        names = ", ".join(row["name"] for row in rows if row["trained_on"] == trained_on)
+        console.print(f"Trained on {trained_on}: {names}.", highlight=False, soft_wrap=True)
+    for row in rows:
+        if not row["installed"]:
+            console.print(f"To get {row['name']}: {row['origin']}", highlight=False, soft_wrap=True)
+    console.print(
+        "Others by name or place: timm:NAME, torchvision:WEIGHTS, hf:NAME, ARCHITECTURE@FILE, a folder, an .onnx file.", highlight=False, soft_wrap=True
+    )
+
+
+def print_cache(*, clear: bool, as_json: bool) -> None:
+    """Say where activations lie and what they take, by source; or remove them and say what was freed."""
+    from headstart.activations.store import Store, default_root
+
+    store = Store(default_root())
+    if clear:
+        print(f"{_mib(store.clear())} freed in {store.root}")
+        return
+    sizes = store.sizes()
+    if as_json:
+        print(json.dumps({"folder": str(store.root), "bytes": sum(sizes.values()), "limit": store.limit, "sources": sizes}, indent=1))
+        return
+    print(f"{store.root}: {_mib(sum(sizes.values()))} of at most {_mib(store.limit)} (HEADSTART_CACHE_SIZE)")
+    for name, size in sorted(sizes.items(), key=lambda kv: -kv[1]):
+        print(f"  {_mib(size):>12}  {name}")
+
+
+def _row(source: Source, costs: dict[str, float]) -> dict[str, Any]:
+    here = source.opener is not None
+    # why: hashing weights only to look a cost up would make listing slow, so a cost is only sought where one was ever measured
+    cost = costs.get(source.weights_sha256) if here and costs else None
+    return {key: getattr(source, key) for key in KEYS} | {"installed": here, "seconds_each": cost}
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
