@@ -226,5 +226,5 @@ def test_texts_have_no_augmented_views() -> None:
     from headstart.core import InputError, TextInput
     from headstart.modality.augment import encode_view
 
-    with pytest.raises(InputError, match="Only images have augmented views; this backbone takes TextInput. Use view 0."):
+    with pytest.raises(InputError, match=r"Only images have augmented views; this backbone takes TextInput\. Use view 0\."):
         encode_view("text", Backbone({}, dim=1, preprocess=TextInput()), digest="a", view=1)

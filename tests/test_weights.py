@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from headstart import sources
 from headstart.core import InputError
@@ -62,6 +61,44 @@ def test_what_is_missing_is_named_and_too_little_is_refused(state: dict[str, tor
     assert text.endswith("At least 90% must. Name the architecture that they were trained with.")
 
 
+def test_a_best_score_that_a_trainer_keeps_as_a_tensor_does_not_hide_the_weights(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "best_acc1": torch.tensor(70.0), "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "checkpoint.pth")
+    assert set(weights.read_state(tmp_path / "checkpoint.pth")) == {f"module.{k}" for k in state}
+
+
+def test_of_plain_and_averaged_weights_the_averaged_are_read(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"a": torch.ones(1)}}, tmp_path / "both.pth")
+    assert weights.read_state(tmp_path / "both.pth") == {"a": torch.ones(1)}
+
+
+def test_of_two_encoders_that_fit_equally_the_first_in_the_file_is_taken(state: dict[str, torch.Tensor]) -> None:
+    for first, second in (("encoder_q.", "encoder_k."), ("encoder_k.", "encoder_q.")):
+        both = {**{first + k: v for k, v in state.items()}, **{second + k: v + 1 for k, v in state.items()}}
+        fits, account = weights.match(both, state, classifier="fc")
+        assert (account.prefix, account.whole) == (first, True)
+        assert torch.equal(fits["conv1.weight"], state["conv1.weight"])
+        assert set(account.unexpected) == {second + k for k in state}
+
+
+def test_wrappings_are_found_on_either_side(state: dict[str, torch.Tensor]) -> None:
+    for theirs, ours in (("module.backbone.", ""), ("", "model."), ("_orig_mod.", "net.body.")):
+        own = {ours + k: torch.zeros_like(v) for k, v in state.items()}
+        fits, account = weights.match({theirs + k: v for k, v in state.items()}, own, classifier=f"{ours}fc")
+        assert (account.prefix, account.added, account.share, account.missing, account.unexpected) == (theirs, ours, 1.0, (), ())
+        assert all(torch.equal(fits[ours + k], v) for k, v in state.items())
+
+
+def test_counters_of_batches_are_not_missed(state: dict[str, torch.Tensor]) -> None:
+    _, account = weights.match({k: v for k, v in state.items() if "num_batches" not in k}, state, classifier="fc")
+    assert str(account) == "100.0% of the body's weights found"
+
+
+def test_what_a_checkpoint_asks_for_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": argparse.Namespace(rate=1)}, tmp_path / "trainer.pth")
+    with pytest.raises(InputError, match=r"without running code \(it asks for argparse.Namespace\). Save them as .safetensors, or as a plain state_dict.$"):
+        weights.read_state(tmp_path / "trainer.pth")
+
+
 class Malice:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -101,7 +138,10 @@ def test_damaged_files_are_refused_in_one_line(name: str, content: bytes, tmp_pa
     ("name", "message"),
     [
         ("w.pkl", "w.pkl is a pickle: reading it would run whatever code is in it. Save the weights as .safetensors."),
-        ("w.pt", "w.pt holds weights, not an architecture. Name both, such as timm:resnet50@w.pt."),
+        (
+            "w.pt",
+            "w.pt holds weights, not an architecture. Name both, such as timm:resnet50@w.pt; for a module of your own: sources.from_module(..., weights=FILE).",
+        ),
         ("timm:resnet18@none.pt", "none.pt is not a file. Give a file of weights: .safetensors, .pt or .pth."),
         ("timm:", "'timm:' names no hub. Write timm:ARCHITECTURE,"),
         ("none.onnx", "none.onnx is not a file. Give an ONNX file."),
@@ -111,76 +151,3 @@ def test_a_name_that_is_no_source_says_what_is_missing(name: str, message: str) 
     with pytest.raises(InputError) as caught:
         sources.get(name)
     assert str(caught.value).startswith(message)
-
-
-class Own(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.act = nn.Conv2d(3, 4, 3), nn.ReLU()
-        self.block = nn.Sequential(OrderedDict(deep=nn.Conv2d(4, 6, 3)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.block(self.act(self.conv(x)))
-        return out
-
-
-def own() -> Own:
-    return Own()
-
-
-def test_a_module_of_ones_own_is_a_source_and_can_be_rebuilt() -> None:
-    torch.manual_seed(3)
-    net, x = Own(), torch.randn(2, 3, 12, 12)
-    source = sources.from_module(net, ["conv+act", "block.deep"], name="mine", example=x, factory=f"{__name__}:own")
-    assert (source.stages, source.dim) == (("conv", "block_deep", "pool"), 6)
-    twin = sources.twin(source.recipe, seed=0)
-    twin.load_state_dict(source.backbone.state_dict())
-    with torch.inference_mode():
-        assert torch.equal(twin(x), net(x).mean(dim=(2, 3)))
-
-
-def test_stages_that_leave_something_out_or_do_not_exist_are_refused() -> None:
-    x = torch.randn(1, 3, 12, 12)
-    with pytest.raises(InputError, match="The stages of 'mine' do not give what the module gives for the example"):
-        sources.from_module(Own(), ["conv", "block.deep"], name="mine", example=x)
-    with pytest.raises(InputError, match=r"Own has no part 'blok'. Its children: conv, act, block."):
-        sources.from_module(Own(), ["conv", "blok"], name="mine")
-
-
-def exported(path: Path, net: nn.Module) -> Path:
-    """Write a graph of one convolution by hand, so that no exporter is needed."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    conv: Any = net
-    tensors = [numpy_helper.from_array(p.detach().numpy(), name) for name, p in (("w", conv.weight), ("b", conv.bias))]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        tensors,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    assert np.isfinite(conv.weight.detach().numpy()).all()
-    return path
-
-
-def test_an_onnx_file_is_a_frozen_extractor(tmp_path: Path) -> None:
-    net = nn.Conv2d(3, 5, 3)
-    source = sources.get(str(exported(tmp_path / "body.onnx", net)))
-    x = torch.randn(2, 3, 16, 16)
-    with torch.inference_mode():
-        assert torch.allclose(source.backbone(x), net(x).mean(dim=(2, 3)), atol=1e-6)
-    assert (source.dim, source.backbone.preprocess.size, source.tune_cuts) == (5, 16, ())
-    again = sources.twin(source.recipe, seed=0)
-    again.load_state_dict(source.backbone.state_dict())
-    with torch.inference_mode():
-        assert torch.equal(again(x), source.backbone(x))
-
-
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"no graph")
-    with pytest.raises(InputError, match=r"bad.onnx is no ONNX graph that can be run"):
-        sources.get(str(tmp_path / "bad.onnx"))

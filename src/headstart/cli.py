@@ -69,11 +69,12 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 def sources(
     modality: Annotated[str | None, typer.Option(help="Only those for image, text or tabular.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="First measure what an input costs in each, on this machine, and remember it.")] = False,
 ) -> None:
     """List what can be transferred from."""
     from headstart.listing import print_sources
 
-    print_sources(modality=modality, as_json=json)
+    print_sources(modality=modality, as_json=json, measure=measure)
 
 
 @app.command()

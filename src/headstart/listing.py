@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from headstart.result import counted
 
@@ -19,8 +20,11 @@ MODALITIES = ("image", "text", "tabular")
 KEYS = ("name", "modality", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin")
 
 
-def print_sources(*, modality: str | None, as_json: bool) -> None:
-    """List the catalogue: each source with its parameters, width, stages, licence, measured cost, and whether it is on this machine."""
+def print_sources(*, modality: str | None, as_json: bool, measure: bool = False) -> None:
+    """List the catalogue: each source with its parameters, width, stages, licence, measured cost, and whether it is on this machine.
+
+    ``measure`` first measures what an input costs in each that is here.
+    """
     from headstart.activations.costs import known
     from headstart.activations.store import default_root
     from headstart.core import InputError
@@ -28,24 +32,42 @@ def print_sources(*, modality: str | None, as_json: bool) -> None:
 
     if modality is not None and modality not in MODALITIES:
         raise InputError(f"There is no modality {modality!r}. Say {', '.join(MODALITIES)}.")
+    listed = [source for source in catalogue() if modality in (None, source.modality)]
+    if measure:
+        _measure([source for source in listed if source.opener is not None])
     costs = known(default_root())
-    rows = [_row(source, costs) for source in catalogue() if modality in (None, source.modality)]
+    rows = [_row(source, costs) for source in listed]
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("name", "family", "parameters", "dim", "stages", "licence", "ms each", "here", box=SIMPLE, **NARROW)
+    # why: a name that is cut cannot be typed
+    table = Table(
+        Column("name", no_wrap=True),
+        Column("family", overflow="fold"),
+        "params",
+        "dim",
+        "stages",
+        Column("licence", no_wrap=True),
+        "ms each",
+        "here",
+        box=SIMPLE,
+        **NARROW,
+    )
     for row in rows:
-        words = [row["name"], row["family"], counted(row["parameters"]), str(row["dim"]), str(len(row["stages"])), row["licence"]]
+        size = counted(row["parameters"]) if row["parameters"] else "-"  # why: a user's own is not opened to be listed
+        words = [row["name"], row["family"] or "-", size, str(row["dim"] or "-"), str(len(row["stages"]) or "-"), row["licence"] or "-"]
         cost = "-" if row["seconds_each"] is None else f"{1000 * row['seconds_each']:.1f}"
         table.add_row(*words, cost, "yes" if row["installed"] else "no")
     console = Console()
     console.print(table)
-    for trained_on in dict.fromkeys(row["trained_on"] for row in rows):
+    for trained_on in dict.fromkeys(row["trained_on"] for row in rows if row["trained_on"]):
         names = ", ".join(row["name"] for row in rows if row["trained_on"] == trained_on)
         console.print(f"Trained on {trained_on}: {names}.", highlight=False, soft_wrap=True)
     for row in rows:
         if not row["installed"]:
             console.print(f"To get {row['name']}: {row['origin']}", highlight=False, soft_wrap=True)
+    if any(row["installed"] and row["seconds_each"] is None for row in rows):
+        console.print("Milliseconds for each input are known after a run, or after: headstart sources --measure", highlight=False, soft_wrap=True)
     console.print(
         "Others by name or place: timm:NAME, torchvision:WEIGHTS, hf:NAME, ARCHITECTURE@FILE, a folder, an .onnx file.", highlight=False, soft_wrap=True
     )
@@ -66,6 +88,23 @@ def print_cache(*, clear: bool, as_json: bool) -> None:
     print(f"{store.root}: {_mib(sum(sizes.values()))} of at most {_mib(store.limit)} (HEADSTART_CACHE_SIZE)")
     for name, size in sorted(sizes.items(), key=lambda kv: -kv[1]):
         print(f"  {_mib(size):>12}  {name}")
+
+
+def _measure(sources: Sequence[Source]) -> None:
+    """Measure and remember what an input costs, with a bar on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from headstart.activations.costs import measure, record
+    from headstart.activations.store import default_root
+
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("measuring", total=len(sources))
+        for source in sources:
+            bars.update(task, description=f"measuring {source.name}")
+            seconds, inputs = measure(source)
+            record(default_root(), source.weights_sha256, seconds=seconds, inputs=inputs)
+            bars.advance(task)
 
 
 def _row(source: Source, costs: dict[str, float]) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
 from headstart.methods import SIMPLE, Closed, FineTune, Probe, ProbeRegressor, Scratch, space
 from headstart.modality.text import cut_off
-from headstart.result import RankedSource, Score, Trial
+from headstart.result import RankedSource, Score, Trial, counted
 from headstart.sources import twin
 from headstart.train import OutOfTime
 
 SHALLOW = 2
+PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a network cannot be broken off, and must not eat the budget
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
 
 
@@ -49,7 +50,11 @@ def _grid(template: Closed) -> list[Closed]:
 
 def rank(bench: Bench) -> tuple[RankedSource, ...]:
     """Probe each source's final features; the order of the sources is the order of those scores."""
-    for name, source in bench.sources.items():
+    for place, (name, source) in enumerate(bench.sources.items()):
+        if place and source.parameters > bench.clock.budget * PER_SECOND:
+            least = f"{source.parameters / PER_SECOND:.0f} s"
+            bench.notes.append(f"{name} was not tried: its {counted(source.parameters)} parameters ask for a budget of {least} or more.")
+            continue
         bench.begin("sources", f"features: {name}", len(bench.task.target))
         try:
             bench.arena.views.prime(name)

@@ -73,10 +73,17 @@ def from_folder(folder: str | Path, *, pooling: str | None = None, max_length: i
         raise InputError(f"{folder} holds no config.json, so it is no Hugging Face folder. Give the folder that a model was saved into.")
     try:
         with _quiet(transformers):
-            net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, weights_only=True, **extra)
+            if gguf_file:
+                net = _from_gguf(transformers, folder, gguf_file)
+            else:
+                net = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, weights_only=True)
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{folder} cannot be read as a Hugging Face model ({str(error).splitlines()[0]}). Save it again with save_pretrained.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        what = f"{folder / gguf_file} cannot be read as a GGUF file" if gguf_file else f"{folder} cannot be read as a Hugging Face model"
+        hint = "Fetch it again, or give a folder with config.json, weights in safetensors and a tokenizer."
+        raise InputError(f"{what} ({' '.join(str(error).split())[:160]}). {hint}") from None
     own = _sentence_settings(folder)
     return staged(
         net,
@@ -85,6 +92,31 @@ def from_folder(folder: str | Path, *, pooling: str | None = None, max_length: i
         max_length=max_length or own.get("max_length"),
         normalise=bool(own.get("normalise", False)),
     )
+
+
+def from_onnx_bert(onnx_file: str | Path, tokenizer_folder: str | Path, *, pooling: str = "mean", max_length: int = 128, heads: int | None = None) -> Backbone:
+    """Return the BERT that an ONNX file holds as a network that can be trained, with the tokenizer of a folder.
+
+    PyTorch's exporter keeps the names of biases and drops those of the matrices; each is named after the bias that is added behind it.
+    ``pooling`` and ``max_length`` are not in the file: the defaults are those of the small sentence encoders, 128 as they were trained.
+    ``heads``: ``None`` reads their number from the file.
+
+    Raises
+    ------
+    InputError
+        the file is missing, is no ONNX, or holds no such BERT.
+    """
+    from headstart.modality import onnx_bert
+
+    transformers = _library()
+    config, state = onnx_bert.read(Path(onnx_file), heads=heads)
+    net = _filled(transformers.BertModel(transformers.BertConfig(**config), add_pooling_layer=False), state, Path(onnx_file))
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{tokenizer_folder} holds no tokenizer ({str(error).splitlines()[0]}). Give the folder of one with the same vocabulary.") from None
+    return staged(net, tokenizer, pooling=pooling, max_length=max_length)
 
 
 def from_config(
@@ -226,6 +258,28 @@ class _Skipped(nn.Module):
 
     def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         return hidden, None
+
+
+def _from_gguf(transformers: Any, folder: Path, file: str) -> Any:
+    """Return the network of a GGUF file; transformers reads its configuration, but asks for another package to read the weights."""
+    from transformers.initialization import no_init_weights
+
+    from headstart.modality import gguf_weights
+
+    config = transformers.AutoConfig.from_pretrained(folder, gguf_file=file, local_files_only=True)
+    state = gguf_weights.read(folder / file, config)
+    with no_init_weights():  # why: all values are replaced, and drawing 135 million takes longer than reading them
+        net = transformers.AutoModel.from_config(config, dtype=torch.float32)
+    return _filled(net, state, folder / file)
+
+
+def _filled(net: Any, state: Mapping[str, Tensor], file: Path) -> Any:
+    own = net.state_dict()
+    wrong = sorted(name for name in {*own, *state} if name not in own or name not in state or state[name].shape != own[name].shape)
+    if wrong:
+        raise InputError(f"{file} does not hold the weights of its network ({len(wrong)} missing, foreign or of another shape: {wrong[0]}). Fetch it again.")
+    net.load_state_dict(state)
+    return net
 
 
 def _part(net: nn.Module, anatomy: Anatomy, *, keep: int | None, front: bool = False, norm: bool = False) -> nn.Module:

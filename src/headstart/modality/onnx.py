@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,28 +17,49 @@ from headstart.core import Backbone, InputError, Preprocess
 INSTALL = "pip install 'headstart[fast]'"
 
 
+METADATA = "headstart.preprocess"  # key of a file's metadata: the fields of Preprocess as JSON
+
+
 def frozen(path: Path, *, preprocess: Preprocess | None = None) -> Backbone:
     """Return the backbone of a file with one image input, (n, 3, h, w) or (n, h, w, 3); its first output, averaged over positions, is the feature.
 
-    ``preprocess`` is how the images were prepared in training; default: the input's own size, ImageNet's mean and deviation.
+    ``preprocess`` is how the images were prepared in training; ``None``: as the file's metadata say under "headstart.preprocess". It is not
+    guessed: wrong ones raise no error and ruin the features.
 
     Raises
     ------
     InputError
-        the file is absent or no ONNX, takes something else than images, or ONNX Runtime is not installed.
+        the file is absent or no ONNX, takes something else than square images of the preprocessing's size, says nothing of how they are prepared,
+        or ONNX Runtime is not installed.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file. Give an ONNX file.")
     stage = Session(np.frombuffer(path.read_bytes(), dtype=np.uint8).copy())
-    shape = stage.session(path).get_inputs()[0].shape
-    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
-        raise InputError(f"{path} takes {shape}, which is no image in colour. An input of (n, 3, h, w) or (n, h, w, 3) is needed.")
-    sides = [v for v in shape[1:] if isinstance(v, int) and v > 3]
-    look = preprocess or Preprocess(size=sides[0] if sides else 224)
+    session = stage.session(path)
+    inputs = session.get_inputs()
+    shape = inputs[0].shape
+    if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or inputs[0].type != "tensor(float)":
+        raise InputError(f"{path} takes {shape} {inputs[0].type}, which is no image in colour. One input of (n, 3, h, w) or (n, h, w, 3) floats is needed.")
+    look = preprocess or _said(session.get_modelmeta().custom_metadata_map.get(METADATA), path)
+    sides = [v for v in (shape[2:] if shape[1] == 3 else shape[1:3]) if isinstance(v, int)]
+    if any(side != look.size for side in sides):
+        raise InputError(
+            f"{path} takes images of {' x '.join(map(str, sides))} pixels, and its preprocessing makes {look.size} x {look.size}. Make them equal."
+        )
     body = Backbone({"graph": stage}, dim=1, preprocess=look)
     with torch.inference_mode():
         body.dim = int(body(torch.zeros(1, 3, look.size, look.size)).shape[1])
     return body.eval()
+
+
+def _said(text: str | None, path: Path) -> Preprocess:
+    if text is None:
+        ways = f"sources.from_onnx({str(path)!r}, preprocess=Preprocess(size=..., mean=..., std=...)), or [sources.NAME.preprocess] in headstart.toml"
+        raise InputError(f"{path} does not say how its images were prepared in training. Say it: {ways}.")
+    try:
+        return Preprocess.of(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} says {METADATA!r} in a form that is not read ({error}). Write the fields of Preprocess as JSON.") from None
 
 
 def recipe(body: Backbone) -> dict[str, Any]:
@@ -61,28 +83,42 @@ class Session(nn.Module):
         super().__init__()
         self.register_buffer("content", torch.from_numpy(content))
         self._opened: Any = None
+        self.training = False
 
     def session(self, path: Path | None = None) -> Any:
         """Return the open session."""
         if self._opened is None:
+            if not bool(self.content[:64].any()):
+                raise InputError("An ONNX file has no architecture that could be drawn at random. Load its weights first, or choose another source.")
             self._opened = _open(self.content.numpy().tobytes(), path)
         return self._opened
 
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
+    def train(self, mode: bool = True) -> Self:
+        if mode:
             raise InputError("An ONNX file cannot be fine-tuned: it holds a graph, not a network. Use its frozen features.")
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
         session = self.session()
         entry = session.get_inputs()[0]
         last = entry.shape[3] == 3
-        values = x.permute(0, 2, 3, 1) if last else x
-        if isinstance(entry.shape[0], int):  # why: some graphs are exported for one fixed batch size
-            outs = [session.run(None, {entry.name: part.contiguous().numpy()})[0] for part in values.split(entry.shape[0])]
-            out = torch.from_numpy(np.concatenate(outs))
-        else:
-            out = torch.from_numpy(session.run(None, {entry.name: values.contiguous().numpy()})[0])
+        values = (x.permute(0, 2, 3, 1) if last else x).detach().float().cpu().contiguous().numpy()
+        outs = [session.run(None, {entry.name: part})[0][:keep] for part, keep in _parts(values, entry.shape[0])]
+        out = torch.from_numpy(np.concatenate(outs)).to(x.device)
         if out.ndim == 4:
             return out.mean(dim=(1, 2) if last else (2, 3))
         return out.flatten(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}  # why: an open session can be neither copied nor sent; it is opened again on first use
+
+
+def _parts(values: np.ndarray, size: Any) -> list[tuple[np.ndarray, int]]:
+    """Cut into the batches that a graph of fixed batch size takes; a short last one is filled up with its first row."""
+    if not isinstance(size, int):
+        return [(values, len(values))]
+    parts = [values[i : i + size] for i in range(0, len(values), size)]
+    return [(np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)]), len(part)) for part in parts]
 
 
 def _open(content: bytes, path: Path | None) -> Any:

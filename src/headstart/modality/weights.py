@@ -7,7 +7,9 @@ loaded and what does not is said; too little is refused, for a network that is h
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,10 @@ from torch import Tensor
 from headstart.core import InputError
 
 LEAST = 0.9  # of the body's parameters: a missing norm or position table is common and harmless, a missing stage is another network
-NESTS = ("state_dict", "model", "model_state_dict", "net", "teacher", "ema", "state_dict_ema", "model_ema", "student")
+# why: where a file keeps both, the averaged weights are the ones that its authors evaluated (timm chooses so, too)
+NESTS = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model_state_dict", "model", "net", "network", "student")
+DEEP = 3  # wrappings that may lie in one another, in a file and before a name: "module.model.encoder."
+COUNTER = "num_batches_tracked"  # of a BatchNorm; no number of a frozen or fine-tuned network depends on it, and many files leave it out
 UNREADABLE = (pickle.UnpicklingError, EOFError, OSError, RuntimeError, IndexError, TypeError, KeyError, ValueError, AttributeError, ImportError)
 SHOWN = 3
 
@@ -28,20 +33,22 @@ SHOWN = 3
 class Match:
     """How a checkpoint fits a network; ``share`` is of the body's parameters, 0..1, the classifier aside."""
 
-    prefix: str
+    prefix: str  # what stands before the file's names, and is left out
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     misshapen: tuple[str, ...]
     share: float
+    added: str = ""  # what stands before the network's names, and not before the file's
 
     @property
     def whole(self) -> bool:
         """Whether every weight of the body was found."""
-        return self.share == 1.0 and not self.misshapen
+        return self.share == 1.0
 
     def __str__(self) -> str:
         parts = [f"{self.share:.1%} of the body's weights found" + (f" behind {self.prefix!r}" if self.prefix else "")]
+        parts += [f"{self.added!r} was put before its names"] if self.added else []
         lists = (("missing", self.missing), ("of another shape", self.misshapen), ("not used", self.unexpected))
         parts += [f"{what}: {_some(names)}" for what, names in lists if names]
         return "; ".join(parts)
@@ -68,8 +75,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # why: what torch finds odd in a file is followed by its error, or harmless
                 plain = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, *UNREADABLE):
-        raise InputError(f"{path} does not hold weights that can be read without running code. Save them as .safetensors, or as a plain state_dict.") from None
+    except (SafetensorError, *UNREADABLE) as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))  # why: torch names what a pickle wanted to call, which tells "args" of a trainer from malice
+        what = f" (it asks for {asked[1]})" if asked else ""
+        hint = "Save them as .safetensors, or as a plain state_dict."
+        raise InputError(f"{path} does not hold weights that can be read without running code{what}. {hint}") from None
     state = _unnested(plain)
     if not state:
         raise InputError(f"{path} holds no tensors by name. Save the network's state_dict().")
@@ -79,23 +89,24 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def match(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, classifier: str = "") -> tuple[dict[str, Tensor], Match]:
     """Return what of ``state`` fits ``own``, by own names, and the account of it; ``classifier`` is the name of the head that does not count.
 
-    The prefix is the one, of all that names begin with, under which most parameters fit.
+    Of all wrappings of names that occur, those are taken under which most parameters fit: what stands before the file's names ("module.") is
+    left out, what stands before the network's own ("model.") is added. Of equals the shortest, then the first in the file.
 
     >>> own = {"a.weight": torch.zeros(2), "fc.weight": torch.zeros(5, 2)}
     >>> fits, account = match({"module.a.weight": torch.ones(2), "module.fc.weight": torch.zeros(9, 2)}, own, classifier="fc")
     >>> list(fits), account.prefix, account.share
     (['a.weight'], 'module.', 1.0)
     """
-    prefix = max(_prefixes(state), key=lambda p: (_fitting(state, own, p), -len(p)))
-    stripped = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-    fits = {name: value for name, value in stripped.items() if name in own and own[name].shape == value.shape}
-    body = [name for name in own if not (classifier and name.startswith(f"{classifier}."))]
-    total = sum(own[name].numel() for name in body)
-    share = sum(own[name].numel() for name in body if name in fits) / max(1, total)
-    missing = tuple(name for name in body if name not in stripped)
-    unexpected = tuple(name for name in state if name[len(prefix) :] not in own or not name.startswith(prefix))
-    misshapen = tuple(name for name in own if name in stripped and name not in fits)
-    return fits, Match(prefix, tuple(fits), missing, unexpected, misshapen, share)
+    body = {k: v for k, v in own.items() if not (classifier and k.startswith(f"{classifier}.")) and not k.endswith(COUNTER)}
+    pairs = [(p, a) for p in _prefixes(state, len(body)) for a in _prefixes(own, len(body))]
+    prefix, added = max(pairs, key=lambda pair: (_fitting(state, body, *pair), -len("".join(pair))))
+    renamed = {added + name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+    fits = {name: value for name, value in renamed.items() if name in own and own[name].shape == value.shape}
+    share = sum(body[name].numel() for name in body if name in fits) / max(1, sum(value.numel() for value in body.values()))
+    missing = tuple(name for name in body if name not in renamed)
+    unexpected = tuple(name for name in state if not name.startswith(prefix) or added + name[len(prefix) :] not in own)
+    misshapen = tuple(name for name in own if name in renamed and name not in fits)
+    return fits, Match(prefix, tuple(fits), missing, unexpected, misshapen, share, added)
 
 
 def check(account: Match, *, what: str, least: float = LEAST) -> None:
@@ -105,28 +116,27 @@ def check(account: Match, *, what: str, least: float = LEAST) -> None:
 
 
 def _unnested(plain: Any) -> dict[str, Tensor]:
-    while isinstance(plain, Mapping):
-        tensors = {str(k): v for k, v in plain.items() if isinstance(v, Tensor)}
-        if tensors:
-            return tensors
-        inner = next((plain[name] for name in NESTS if isinstance(plain.get(name), Mapping)), None)
-        if inner is None:
+    """Open what wraps the tensors; a wrapping comes before tensors beside it, for trainers keep a best score as a tensor."""
+    for _ in range(DEEP + 1):
+        if not isinstance(plain, Mapping):
             return {}
+        inner = next((plain[name] for name in NESTS if isinstance(plain.get(name), Mapping) and plain[name]), None)
+        if inner is None:
+            return {str(k): v.detach() for k, v in plain.items() if isinstance(v, Tensor)}
         plain = inner
     return {}
 
 
-def _prefixes(state: Mapping[str, Tensor]) -> set[str]:
-    out = {""}
-    for name in state:
-        parts = name.split(".")
-        out |= {".".join(parts[:i]) + "." for i in range(1, min(4, len(parts)))}
-    return out
+def _prefixes(state: Mapping[str, Tensor], wanted: int) -> list[str]:
+    """Return "" and what stands before enough names that a network of ``wanted`` tensors may lie there, in the file's order."""
+    parts = [name.split(".") for name in state]
+    found = Counter(".".join(one[:i]) + "." for one in parts for i in range(1, min(DEEP + 1, len(one))))
+    return ["", *(prefix for prefix, n in found.items() if n >= max(1, wanted // 4))]
 
 
-def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str) -> int:
-    n = len(prefix)
-    return sum(v.numel() for k, v in state.items() if k.startswith(prefix) and k[n:] in own and own[k[n:]].shape == v.shape)
+def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str, added: str) -> int:
+    theirs = ((added + name[len(prefix) :], value) for name, value in state.items() if name.startswith(prefix))
+    return sum(value.numel() for name, value in theirs if name in own and own[name].shape == value.shape)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
-from headstart.core import Backbone, InputError
+from headstart.core import Backbone, InputError, Preprocess
 
 
 def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
@@ -26,7 +25,10 @@ def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
     if library == "squeezenet":
         return vision.squeezenet(None, seed=seed)
     if library in families.LIBRARIES:
-        return families.build(library, **rest, seed=seed)
+        said = rest.pop("preprocess", None)
+        body = families.build(library, **rest, seed=seed)
+        body.preprocess = body.preprocess if said is None else Preprocess.of(said)
+        return body
     if library == "transformers":
         return language.from_config(**rest, seed=seed)
     if library == "table":
@@ -41,12 +43,10 @@ def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
 
 
 def _of_module(rest: Mapping[str, Any], *, seed: int) -> Backbone:
-    import torch
+    from headstart.sources import modules, user
 
-    from headstart.sources.modules import staged
-
-    place, name = str(rest["factory"]).split(":")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        module = getattr(import_module(place), name)()
-    return staged(module, rest["stages"], dim=rest["dim"], preprocess=rest["preprocess"])
+    factory = str(rest["factory"])
+    if not modules.is_trusted(factory):
+        user.offered()  # why: an installed package that offers the source trusts its own factory in doing so
+    network = modules.build(factory, seed=seed)
+    return modules.staged(network.eval(), rest["stages"], dim=rest["dim"], preprocess=rest["preprocess"], classifier=rest.get("classifier", ""))
