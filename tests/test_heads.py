@@ -259,3 +259,15 @@ def test_heads_are_fast_on_wide_features(head, n, seconds):
     start = time.perf_counter()
     head().fit(X, y)
     assert time.perf_counter() - start < seconds
+
+
+@pytest.mark.parametrize("head", [RidgeLOO, LogisticPath, KNN])
+def test_a_dead_channel_changes_nothing(head: type) -> None:
+    dice = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    X = dice.standard_normal((60, 5)) + y[:, None]
+    dead = np.column_stack([X, 1e-33 * dice.standard_normal(60), 1.0 + 1e-9 * dice.standard_normal(60)])
+    alive, with_dead = head().fit(X, y), head().fit(dead, y)
+    assert np.allclose(alive.predict_proba(X), with_dead.predict_proba(dead), atol=1e-6)
+    if hasattr(with_dead, "linear"):
+        assert np.abs(with_dead.linear()[0]).max() < 100

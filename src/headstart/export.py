@@ -225,6 +225,7 @@ def _head(path: Path) -> Any:
 
 TRUSTED = frozenset(
     {
+        "headstart.methods.features.scaling.LiveScaler",
         "headstart.methods.simple.InnerFolds",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",

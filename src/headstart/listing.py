@@ -10,6 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
+from headstart.result import counted
+
 if TYPE_CHECKING:
     from headstart.core import Source
 
@@ -52,7 +54,7 @@ def print_sources(*, modality: str | None, as_json: bool, measure: bool = False)
         **NARROW,
     )
     for row in rows:
-        size = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else "-"  # why: a user's own is not opened to be listed
+        size = counted(row["parameters"]) if row["parameters"] else "-"  # why: a user's own is not opened to be listed
         words = [row["name"], row["family"] or "-", size, str(row["dim"] or "-"), str(len(row["stages"]) or "-"), row["licence"] or "-"]
         cost = "-" if row["seconds_each"] is None else f"{1000 * row['seconds_each']:.1f}"
         table.add_row(*words, cost, "yes" if row["installed"] else "no")

@@ -303,6 +303,15 @@ class Result:
         return result
 
 
+def counted(parameters: int) -> str:
+    """Return a number of parameters in words.
+
+    >>> counted(3371008), counted(25400)
+    ('3.4 M', '25 k')
+    """
+    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e3:.0f} k"
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

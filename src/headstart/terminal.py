@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from headstart.result import PredictedValue, Prediction, Result, Score
+from headstart.result import PredictedValue, Prediction, Result, Score, counted
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -156,7 +156,7 @@ def print_result(console: Console, result: Result) -> None:
         "source", f"{result.metric}, 90 % interval", "parameters", title="Sources, by a probe on frozen features", title_justify="left", box=SIMPLE, **NARROW
     )
     for source in result.sources:
-        ranked.add_row(source.name, _with_interval(source.probe), f"{source.parameters / 1e6:.1f} M")
+        ranked.add_row(source.name, _with_interval(source.probe), counted(source.parameters))
     test = f"held out, n={result.found.n_test}"
     arms = Table(
         "arm", "source", "cross-validated", test, title=f"What was reached: {result.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from headstart.report import charts
-from headstart.result import Confusion, Result, Score, Verdict
+from headstart.result import Confusion, Result, Score, Verdict, counted
 
 NAMES = {"baseline": "No transfer", "frozen": "Frozen features + head", "fine-tuned": "Fine-tuned"}
 
@@ -40,6 +40,7 @@ def render(result: Result) -> str:
         interval=_interval,
         settings=_settings,
         things=result.found.things,
+        counted=counted,
         seconds=partial(_seconds, result.times),
         key=charts.legend_mark,
         confusion=_rows(result.confusion) if result.confusion is not None else [],

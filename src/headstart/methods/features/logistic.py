@@ -15,9 +15,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
+from headstart.methods.features.scaling import LiveScaler
 
 CS = tuple(10.0 ** (-5 + 7 * i / 9) for i in range(10))  # why: on standardised pooled activations the best C lies between 1e-4 and 1
 MAX_ITER = 1000
@@ -64,7 +64,7 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
         """Fit on X (n, d) and y (n,); rows that share a value of ``groups`` (n,) share an inner fold."""
         X, codes = enter_fit(self, X, y)
         with one_thread():
-            scaler = StandardScaler().fit(X)
+            scaler = LiveScaler().fit(X)
             Z, basis = _row_space(scaler.transform(X))
             weights = case_weights(codes, balanced=self.balanced)
             cs = np.sort(np.asarray(self.cs, dtype=np.float64))

@@ -83,9 +83,10 @@ class ProbeRegressor(Closed):
         from sklearn.linear_model import RidgeCV
         from sklearn.neighbors import KNeighborsRegressor
         from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
 
-        return make_pipeline(StandardScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(10, weights="distance"))
+        from headstart.methods.features.scaling import LiveScaler
+
+        return make_pipeline(LiveScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(10, weights="distance"))
 
 
 def _view(source: Source | None, *, back: int, span: int) -> View:

@@ -88,9 +88,10 @@ class FineTune(Method):
 def _ridge(features: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return weights (1, d) and bias (1,) of a ridge regression on standardised features, its penalty by leave-one-out."""
     from sklearn.linear_model import RidgeCV
-    from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(features)
+    from headstart.methods.features.scaling import LiveScaler
+
+    scaler = LiveScaler().fit(features)
     ridge = RidgeCV(ALPHAS).fit(scaler.transform(features), y)
     weight = (ridge.coef_ / scaler.scale_)[None]
     return weight, np.atleast_1d(ridge.intercept_) - weight @ scaler.mean_
