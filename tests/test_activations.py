@@ -189,3 +189,42 @@ def test_the_network_is_left_as_it_was(images, digests, tmp_path: Path) -> None:
 def test_the_allocator_says_whether_it_could_be_tuned() -> None:
     assert isinstance(tune_allocator(), bool)
     assert sys.platform.startswith("linux") or not tune_allocator()
+
+
+def test_augmented_views_are_stored_apart_and_are_always_the_same(images, digests, tmp_path: Path) -> None:
+    few, names = images[:20], digests[:20]
+    network = Network(preprocess=Preprocess(size=12, crop=1.0))
+    views = [run(network, few, names, tmp_path, view=k) for k in (0, 1, 2)]
+    ran = len(network.ran)
+    again = [run(network, few, names, tmp_path, view=k) for k in (0, 1, 2)]
+    elsewhere = [run(network, few, names, tmp_path / "other", view=k) for k in (0, 1, 2)]
+    assert ran == 3
+    for one, two, three in zip(views, again, elsewhere, strict=True):
+        assert one.pooled[3].tobytes() == two.pooled[3].tobytes() == three.pooled[3].tobytes()
+    assert two.computed == 0
+    assert not np.allclose(views[0].pooled[3], views[1].pooled[3])
+    assert not np.allclose(views[1].pooled[3], views[2].pooled[3])
+
+
+def test_a_view_is_a_crop_of_the_image_and_its_mirror_image_for_half() -> None:
+    from headstart.modality.augment import _box, encode_view
+
+    dice = np.random.default_rng(0)
+    boxes = [_box(40, 60, dice) for _ in range(500)]
+    assert all(0 <= t and 0 <= left and t + h <= 40 and left + w <= 60 for t, left, h, w in boxes)
+    shares = [h * w / 2400 for _, _, h, w in boxes]
+    assert min(shares) > 0.48
+    assert max(shares) < 1.02
+    body = Backbone({}, dim=1, preprocess=Preprocess(size=20, crop=1.0))
+    ramp = np.repeat(np.tile(np.arange(0, 240, 4, dtype=np.uint8), (40, 1))[..., None], 3, axis=2)  # brighter to the right
+    seen = [encode_view(ramp, body, digest=str(i), view=1).float() for i in range(200)]
+    mirrored = sum(bool(v[0, :, 0].mean() > v[0, :, -1].mean()) for v in seen)
+    assert 70 <= mirrored <= 130  # of 200 fair coins: within 4 standard deviations
+
+
+def test_texts_have_no_augmented_views() -> None:
+    from headstart.core import InputError, TextInput
+    from headstart.modality.augment import encode_view
+
+    with pytest.raises(InputError, match="Only images have augmented views; this backbone takes TextInput. Use view 0."):
+        encode_view("text", Backbone({}, dim=1, preprocess=TextInput()), digest="a", view=1)

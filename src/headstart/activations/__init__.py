@@ -40,6 +40,7 @@ def extract(
     cuts: Sequence[int],
     raw: Sequence[int] = (),
     store: Store,
+    view: int = 0,
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> Activations:
@@ -51,26 +52,27 @@ def extract(
     cuts : where pooled activations are wanted (mean over positions, float32)
     raw : where whole activations are wanted. They are kept in the narrowest dtype that errs by at most 2^-8 of a row's largest value (see
         ``store.narrowed``): float16, but where it overflows
+    view : 0 is the input as it is; 1, 2, ... are augmented views of images, each always the same (see ``modality.augment``) and stored apart
     batch : inputs per pass; above 32 a CPU gains nothing
     progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
         blocks already written stay
 
     The last bits of a network's output may depend on how many inputs share a pass, so every pass has ``batch`` inputs of one block.
     """
-    spaces = _spaces(source, store, cuts, raw, batch)
+    spaces = _spaces(source, store, cuts, raw, batch, view)
     needed = sorted({i for space in spaces.values() for i in space.missing(digests)})
     if progress is not None:
         progress(len(items) - len(needed))
     if needed:
         tune_allocator()
     for rows in _blocks(needed):
-        arrays = _run(source, [items[i] for i in rows], spaces, batch=batch, progress=progress)
+        arrays = _run(source, [(items[i], digests[i]) for i in rows], spaces, view=view, batch=batch, progress=progress)
         for key, space in spaces.items():
             space.append([digests[i] for i in rows], arrays[key], bound=BOUND if key[0] == "raw" else None)
     return Activations({c: spaces["pooled", c].read(digests) for c in cuts}, {c: spaces["raw", c].rows(digests) for c in raw}, len(needed))
 
 
-def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int], batch: int) -> dict[tuple[str, int], Space]:
+def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int], batch: int, view: int) -> dict[tuple[str, int], Space]:
     from dataclasses import asdict
 
     shared = {
@@ -79,7 +81,7 @@ def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int
         "preprocess": asdict(source.backbone.preprocess),
         "engine": ENGINE,
         "batch": batch,
-        "view": 0,
+        "view": view,
         "versions": {name: version(name) for name in DECIDES[source.modality]},
     }
     wanted = [("pooled", c) for c in cuts] + [("raw", c) for c in raw]
@@ -99,9 +101,10 @@ def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _run(
-    source: Source, items: Sequence[Any], spaces: Mapping[tuple[str, int], Space], *, batch: int, progress: Callable[[int], None] | None
+    source: Source, items: Sequence[tuple[Any, str]], spaces: Mapping[tuple[str, int], Space], *, view: int, batch: int, progress: Callable[[int], None] | None
 ) -> dict[tuple[str, int], np.ndarray]:
     from headstart.modality import door
+    from headstart.modality.augment import encode_view
     from headstart.modality.image import mapped
 
     backbone = source.backbone
@@ -109,7 +112,7 @@ def _run(
         backbone = backbone.to(memory_format=torch.channels_last)
     of = door(source.modality)
     parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
-    encoded = mapped(lambda item: of.encode(item, backbone), items)
+    encoded = mapped(lambda one: of.encode(one[0], backbone) if view == 0 else encode_view(one[0], backbone, digest=one[1], view=view), items)
     for start in range(0, len(items), batch):
         x = of.collate([next(encoded) for _ in range(min(batch, len(items) - start))], backbone)
         out = forward_cuts(backbone, x, {c for _, c in spaces})
