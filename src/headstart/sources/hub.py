@@ -185,7 +185,7 @@ def _require_network(name: str, url: str) -> None:
     """Answer at once where there is no network."""
     why = why_offline(url)
     if why is not None:
-        local = "a local folder" if name.startswith("hf:") else f"a file of weights: {name.split('.')[0]}@FILE"
+        local = "a local folder" if name.startswith("hf:") else f"a file of weights: {name.split(':')[0]}:ARCHITECTURE@FILE"
         raise InputError(f"{name} is not on this machine, and {why}. Connect once to fetch it, or give {local}.")
 
 
