@@ -56,7 +56,8 @@ def test_texts_are_transferred_to_and_the_report_shows_them(text_run: tuple[Path
     assert "texts in 3 classes" in words
     assert "all-MiniLM-L6-v2" in words
     result = hs.load(out)
-    assert (result.kind, result.found.things, result.sources[0].name) == ("classification", "texts", "all-MiniLM-L6-v2")
+    assert (result.kind, result.found.things) == ("classification", "texts")
+    assert "all-MiniLM-L6-v2" in {s.name for s in result.sources}  # which one leads is for these few texts to say
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Most confidently wrong" in page
     assert all(not m.thumbnail and m.text for m in result.mistakes)
