@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from headstart.activations import BLOCK, Activations, extract
-from headstart.activations.engine import tune_allocator
+from headstart.activations.engines import tune_allocator
 from headstart.activations.store import Store
 from headstart.core import Backbone, Preprocess, Source
 from headstart.modality.image import digest
@@ -43,7 +43,8 @@ class Network:
         stages = {"stem": convolution(3, 8, side=3, stride=2), "middle": convolution(8, 16, side=3, stride=2), "final": final}
         with torch.no_grad():
             stages["middle"][1].weight *= self.scale
-        stages["stem"].register_forward_hook(lambda module, given, out: self.ran.append(len(out)))
+        # why not batches of one: a made-up input goes through first, to find which BatchNorm can be folded
+        stages["stem"].register_forward_hook(lambda module, given, out: self.ran.append(len(out)) if len(out) > 1 else None)
         body = Backbone(stages, dim=12, preprocess=self.preprocess)
         return Source("small", dim=12, stages=tuple(stages), opener=lambda: body, digest=lambda: self.weights)
 

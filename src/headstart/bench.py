@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from headstart.choice import Chooser
 from headstart.core import Inspection, Source, Task
 from headstart.evaluate import Split, folds
 from headstart.search import Arena, Clock, Search
@@ -59,6 +60,7 @@ class Bench:
     seed: int
     strata: np.ndarray
     strata_names: tuple[str, ...]
+    chooser: Chooser
     notes: list[str] = field(default_factory=list)
     limit: float = math.inf
 

@@ -34,6 +34,7 @@ def transfer(
     kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
 ) -> None:
@@ -41,7 +42,7 @@ def transfer(
     from headstart.terminal import Asked, transfer_and_report
 
     what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
-    rest = {"margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
+    rest = {"engine": engine, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
     transfer_and_report(Asked(data, out, budget, seed, source, **what, **rest))  # type: ignore[arg-type]
 
 

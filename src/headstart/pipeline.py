@@ -15,6 +15,7 @@ import numpy as np
 from headstart import evidence, plan
 from headstart.activations.store import Store, default_root
 from headstart.bench import Bench, Observer, Silent
+from headstart.choice import PLAIN, Chooser, told
 from headstart.core import InputError, Inspection, Source, Task
 from headstart.evaluate import holdout, metric, reach, strata, temperature
 from headstart.export import Predictor, load
@@ -42,6 +43,7 @@ def transfer(
     out: str | Path | None = None,
     skip_unreadable: bool = False,
     margin: float = 0.0,
+    engine: str = "auto",
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -56,6 +58,8 @@ def transfer(
     out : folder for the journal, so that a killed run goes on; ``None`` works in a temporary folder
     skip_unreadable : leave out inputs that cannot be read, instead of refusing
     margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
+    engine : what runs frozen stages, one of ``activations.engines.ENGINES``. "auto", the default, takes the fastest whose features agree with those of
+        PyTorch in float32 (see ``choice``); with fewer than 1,000 inputs, where measuring is not paid back, it takes PyTorch in float32
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -84,12 +88,12 @@ def transfer(
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
-        run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin)
+        run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin, engine=engine)
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
         with full_disk_explained(run.folder):
-            bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed)
+            bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed, engine=engine)
             result = _story(bench, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)
@@ -123,7 +127,7 @@ def _check(task: Task, sources: Sequence[Source], *, keep: bool) -> None:
         raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
 
 
-def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int) -> Bench:
+def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int, engine: str) -> Bench:
     y = np.asarray(task.codes) if task.labels else np.asarray(task.target.y, dtype=np.float64)
     codes, names = strata(y, task.labels)
     groups = evidence.joined_groups(task.target.groups, inspection.digests)
@@ -131,10 +135,12 @@ def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run
     ledger = Ledger(run.folder / "folds")
     clock.spent = ledger.seconds()
     table = {s.name: s for s in sources}
-    views = Views(task.target.x, inspection.digests, table, Store(default_root()), task.modality)
+    store = Store(default_root())
+    chooser = Chooser(engine, task.target.x, inspection.digests, y, train, len(task.labels), store, run.folder, observer.say)
+    views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
     arena = Arena(views, y, len(task.labels), ledger, seed, groups)
     search = Search(arena, (), storage_of(run.folder), on_trial=lambda t: observer.say(_line(t)))
-    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed, codes, names)
+    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed, codes, names, chooser)
     views.progress = bench.progress
     search.folds = bench.folds(repeats=1, seed=seed)
     return bench
@@ -152,6 +158,7 @@ def _result(
     command: str,
 ) -> Result:
     bench.begin("evidence", "drawing the evidence")
+    bench.notes += [f"{c.why}." for c in bench.chooser.choices.values() if c.why]
     model, output = chosen[winner.name].fitted, chosen[winner.name].output
     unseen = _unseen(bench, chosen[winner.name])
     labels, truth = bench.task.labels, bench.y[bench.test]
@@ -177,12 +184,19 @@ def _result(
         map=evidence.feature_map(bench.arena, bench.sources, ranked, bench.train, strata=bench.strata, labels=bench.strata_names, clock=bench.clock),
         calibration=evidence.calibration(truth, output, temperature=heat) if labels else None,
         coverage=None if labels else evidence.coverage(truth, output, reach=width),
-        provenance=provenance(bench.task, bench.inspection, bench.sources, command=command, seed=bench.seed, budget=bench.clock.budget),
+        provenance=provenance(
+            bench.task, bench.inspection, bench.sources, command=command, seed=bench.seed, budget=bench.clock.budget, made_by=told(bench.chooser.choices)
+        ),
         stopped_by="budget" if bench.search.ran_out else "plan",
         notes=tuple(bench.notes),
         times=_times(bench),
-        model=Predictor.of(model, bench.task, temperature=heat, reach=width),
+        model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),
     )
+
+
+def _engine(bench: Bench, chosen: Chosen) -> str:
+    source = chosen.candidate.source
+    return bench.arena.views.engine(source) if source is not None and source.name in bench.chooser.choices else PLAIN
 
 
 def _times(bench: Bench) -> dict[str, float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +97,7 @@ class Asked:
     source_data: Path | None = None
     kind: str | None = None
     group_by: str | None = None
+    engine: str = "auto"
     margin: float = 0.0
     skip_unreadable: bool = False
     command: str = ""
@@ -119,6 +122,7 @@ def transfer_and_report(asked: Asked) -> None:
             out=asked.out,
             skip_unreadable=asked.skip_unreadable,
             margin=asked.margin,
+            engine=asked.engine,
             observer=bars,
             command=asked.command,
         )
@@ -179,7 +183,11 @@ def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
 
     result = load(run)
     names, items = read_inputs(result, inputs)
-    rows = list(map(_predicted, names, result.predict(items)))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        rows = list(map(_predicted, names, result.predict(items)))
+    for warning in said:
+        print(f"headstart: {warning.message}", file=sys.stderr)
     first = "path" if result.found.things == "images" else "row"
     header = [first, "label", "probability", *(f"p({label})" for label in result.labels)] if result.labels else [first, "value", "low", "high"]
     scratch = out.with_name(f".{out.name}.new")

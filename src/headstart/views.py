@@ -22,11 +22,21 @@ from headstart.methods.method import View
 SHARD = 256
 
 
+def cuts_of(source: Source) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the cuts at which a source's activations are kept pooled, and those at which they are kept whole.
+
+    >>> cuts_of(Source("s", stages=("stem", "body", "final"), tune_cuts=(0, 2)))
+    ((1, 2, 3), (2,))
+    """
+    return tuple(range(1, len(source.stages) + 1)), tuple(c for c in source.tune_cuts if c)
+
+
 @dataclass
 class Views:
     """The views of one list of inputs; rows keep the order of ``items``.
 
-    ``progress`` is called with the number of inputs newly finished; it may raise to stop the work, and what is stored stays stored.
+    ``progress`` is called with the number of inputs newly finished; it may raise to stop the work, and what is stored stays stored. ``engine`` names
+    what runs a source's frozen stages, one of ``activations.engines.ENGINES``.
     """
 
     items: Sequence[Any]
@@ -35,6 +45,7 @@ class Views:
     store: Store
     modality: str = "image"
     progress: Callable[[str, int], None] | None = None
+    engine: Callable[[Source], str] = lambda source: "torch"
     computed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -46,10 +57,9 @@ class Views:
             return
         source = self.sources[name]
         began = time.monotonic()
-        every = tuple(range(1, len(source.stages) + 1))
-        done = extract(
-            source, self.items, digests=self.digests, cuts=every, raw=tuple(c for c in source.tune_cuts if c), store=self.store, progress=self._tick(name)
-        )
+        cuts, raw = cuts_of(source)
+        engine = self.engine(source)
+        done = extract(source, self.items, digests=self.digests, cuts=cuts, raw=raw, store=self.store, engine=engine, progress=self._tick(name))
         self._activations[name] = done
         self.computed[name] = done.computed
         self.seconds[name] = time.monotonic() - began
