@@ -15,7 +15,8 @@ import numpy as np
 
 from headstart.activations import Activations, extract
 from headstart.activations.costs import record
-from headstart.activations.store import Store
+from headstart.activations.gain import stored_cuts
+from headstart.activations.store import Rows, Store
 from headstart.core import InputError, Preprocess, Source
 from headstart.methods.method import View
 
@@ -23,12 +24,8 @@ SHARD = 256
 
 
 def cuts_of(source: Source) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the cuts at which a source's activations are kept pooled, and those at which they are kept whole.
-
-    >>> cuts_of(Source("s", stages=("stem", "body", "final"), tune_cuts=(0, 2)))
-    ((1, 2, 3), (2,))
-    """
-    return tuple(range(1, len(source.stages) + 1)), tuple(c for c in source.tune_cuts if c)
+    """Return the cuts at which a source's activations are kept pooled, all of them, and those at which they are kept whole, to train above."""
+    return tuple(range(1, len(source.stages) + 1)), stored_cuts(source)
 
 
 @dataclass
@@ -88,7 +85,7 @@ class Views:
         activations = self._activations[view.source]
         if view.kind == "raw":
             return activations.raw[view.cuts[0]]
-        return np.ascontiguousarray(np.concatenate([activations.pooled[c] for c in view.cuts], axis=1))
+        return _side_by_side([activations.pooled[c] for c in view.cuts])
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple
@@ -128,6 +125,7 @@ class Views:
             rows = missing[i : i + SHARD]
             space.append([self.digests[r] for r in rows], make([self.items[r] for r in rows]))
             tick(len(rows))
+        self.store.trim()
         return np.asarray(space.read(self.digests))
 
     def _tick(self, label: str) -> Callable[[int], None]:
@@ -136,3 +134,13 @@ class Views:
                 self.progress(label, k)
 
         return tick
+
+
+def _side_by_side(parts: Sequence[Rows]) -> np.ndarray:
+    """Return (n, d) of rows (n, d_k) on disk, each read once into its place."""
+    out = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype=np.float32)
+    start = 0
+    for part in parts:
+        out[:, start : start + part.shape[1]] = np.asarray(part)
+        start += part.shape[1]
+    return out

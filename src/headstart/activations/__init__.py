@@ -25,9 +25,9 @@ DECIDES = {"image": ("torch", "torchvision", "timm", "pillow"), "text": ("torch"
 
 @dataclass(frozen=True)
 class Activations:
-    """``pooled[cut]`` is (n, d) float32, ``raw[cut]`` (n, ...) rows on disk; ``computed`` counts the inputs that had to run."""
+    """``pooled[cut]`` (n, d), float32, and ``raw[cut]`` (n, ...) are rows on disk; ``computed`` counts the inputs that had to run."""
 
-    pooled: dict[int, np.ndarray]
+    pooled: dict[int, Rows]
     raw: dict[int, Rows]
     computed: int
 
@@ -75,8 +75,9 @@ def extract(
         arrays = activations_of(source, block, run, batch=batch, progress=progress)
         for (kind, _), space, array in zip(wanted, spaces, arrays, strict=True):
             space.append([digests[i] for i in rows], array, bound=BOUND if kind == "raw" else None)
-    of = dict(zip(wanted, spaces, strict=True))
-    return Activations({c: of["pooled", c].read(digests) for c in cuts}, {c: of["raw", c].rows(digests) for c in raw}, len(needed))
+    store.trim()
+    rows_of = {key: space.rows(digests) for key, space in zip(wanted, spaces, strict=True)}
+    return Activations({c: rows_of["pooled", c] for c in cuts}, {c: rows_of["raw", c] for c in raw}, len(needed))
 
 
 def wanted_of(cuts: Sequence[int], raw: Sequence[int]) -> Wanted:
