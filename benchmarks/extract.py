@@ -68,7 +68,7 @@ def docstrings(n: int) -> tuple[list[str], list[int]]:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)) and len(text) > 60:
                 found.setdefault(package, []).append(" ".join(text.split())[:600])
     common = sorted(found, key=lambda p: -len(found[p]))[:10]
-    rows = [(text, code) for code, package in enumerate(common) for text in dict.fromkeys(found[package])]
+    rows = list({text: (text, code) for code, package in enumerate(common) for text in found[package]}.values())
     order = np.random.default_rng(0).permutation(len(rows))[:n]
     return [rows[i][0] for i in order], [rows[i][1] for i in order]
 
