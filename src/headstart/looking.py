@@ -15,10 +15,11 @@ from headstart.methods.method import View
 from headstart.result import Score
 from headstart.similarity import MEASURES
 from headstart.similarity.architecture import ArchitectureFit, architecture_fit
-from headstart.similarity.data import compare
-from headstart.similarity.feature import cka_map, stage_scores
+from headstart.similarity.cka import cka_map
+from headstart.similarity.comparison import compare
 from headstart.similarity.label_names import Embed, class_names, embedder, label_meaning, nearest
 from headstart.similarity.measure import Evidence, Kind
+from headstart.similarity.probes import stage_curve
 from headstart.similarity.task import class_probabilities
 from headstart.views import Views
 
@@ -62,7 +63,7 @@ def look(source: Source, views: Views, task: Task, y: np.ndarray | None, *, othe
         beside = _of_data(source, task, x, y, other, seed=seed)
         scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
         words = _compared(beside)
-    curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_scores(activations, y, kind=_kind(task)).items())
+    curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, _kind(task)).items())
     errors = {s.stage: (s.score.value, _error(s.score)) for s in curve}
     cost = known(views.store.root).get(source.weights_sha256)
     fit = architecture_fit(source, task.target.x, n=len(x), curve=errors or None, seconds_each=cost)
