@@ -60,9 +60,10 @@ def look(source: Source, views: Views, task: Task, y: np.ndarray | None, *, othe
         kin = tuple(NearestClass(one.label, one.classes) for one in nearest(evidence.labels, evidence.source_labels, embed))
     words = ""
     if other is not None:
-        beside = _of_data(source, task, x, y, other, seed=seed)
+        xs = np.asarray(other[2].array(View("pooled", source.name, (len(source.stages),))))
+        beside = _of_data(task, x, y, other[0], xs, seed=seed)
         scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
-        words = _compared(beside)
+        words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
     curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, _kind(task)).items())
     errors = {s.stage: (s.score.value, _error(s.score)) for s in curve}
     cost = known(views.store.root).get(source.weights_sha256)
@@ -100,19 +101,11 @@ def _of_model(source: Source, task: Task, x: np.ndarray, y: np.ndarray | None, *
     return Evidence(x=x, y=y, kind=_kind(task), theta=theta, labels=task.labels, source_labels=names, seed=seed)
 
 
-def _of_data(source: Source, task: Task, x: np.ndarray, y: np.ndarray | None, other: tuple[Task, Inspection, Views], *, seed: int) -> Evidence:
-    data, _, views = other
-    xs = np.asarray(views.array(View("pooled", source.name, (len(source.stages),))))
+def _of_data(task: Task, x: np.ndarray, y: np.ndarray | None, data: Task, xs: np.ndarray, *, seed: int) -> Evidence:
     ys = None
-    if data.target.y is not None:
+    if y is not None and data.target.y is not None:
         ys = np.asarray(data.codes) if data.labels else np.asarray(data.target.y, dtype=np.float64)
-    return Evidence(x=x, y=y, kind=_kind(task), xs=xs, ys=ys if y is not None else None, labels=task.labels, source_labels=data.labels, seed=seed)
-
-
-def _compared(evidence: Evidence) -> str:
-    return compare(
-        evidence.x, evidence.xs, y=evidence.y, ys=evidence.ys, labels=evidence.labels, source_labels=evidence.source_labels, seed=evidence.seed
-    ).in_words()
+    return Evidence(x=x, y=y, kind=_kind(task), xs=xs, ys=ys, labels=task.labels, source_labels=data.labels, seed=seed)
 
 
 def _embedder(source: Source, evidence: Evidence) -> Embed | None:

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from headstart import evidence, plan
+from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
 from headstart.core import InputError, Source, Task
 from headstart.evaluate import metric, reach, temperature
 from headstart.export import Predictor, load
+from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.modality import door
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
-from headstart.runs import Run, full_disk_explained, parse_budget, provenance
+from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
 
 
@@ -105,7 +107,23 @@ def _story(bench: Bench, *, margin: float, command: str) -> Result:
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
     answer, winner = verdict(bench, arms, margin=margin)
+    _remember(bench, arms)
     return _result(bench, found, ranked, chosen, arms, answer, winner, command=command)
+
+
+def _remember(bench: Bench, arms: Sequence[Arm]) -> None:
+    """Keep what each source reached, so that later assessments on this machine foretell better."""
+    baseline = next(a for a in arms if a.name == "baseline")
+    tuned = {a.source: a.test.value for a in arms if a.name == "fine-tuned"}
+    task = data_sha256(bench.task, bench.inspection)
+    firsts = {t.source: t.score for t in reversed(bench.search.trials) if t.arm == "frozen" and t.status == "complete"}
+    rows = []
+    for name, frozen in firsts.items():
+        source = bench.sources[name or ""]
+        about = {"parameters": source.parameters, "family": source.family, "trained_on": source.trained_on, "modality": source.modality}
+        scores = {"frozen": frozen, "fine_tuned": tuned.get(name), "baseline": baseline.cv.value}
+        rows.append(Past(task, source.name, source.weights_sha256, n=len(bench.train), classes=bench.classes, **scores, **about))  # type: ignore[arg-type]
+    record(default_root(), rows)
 
 
 def _result(
