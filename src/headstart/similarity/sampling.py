@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 PLACES = 9  # decimals of a relative radius that count; why: what lies below is rounding, and a rotation would change it
+BLOCK = 4096  # rows that are held in float64 at once
 
 
 def at_most(x: np.ndarray, y: np.ndarray, *, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,9 +37,11 @@ def own_order(x: np.ndarray, *, seed: int) -> np.ndarray:
 
     Cases at one distance, as in tables of zeros and ones, follow their projection on a random direction; only equal rows stay as they came.
     """
-    z = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    radius = np.square(z).sum(axis=1)
-    along = z @ np.random.default_rng(seed).normal(size=z.shape[1])
+    mean, direction = x.mean(axis=0, dtype=np.float64), np.random.default_rng(seed).normal(size=x.shape[1])
+    radius, along = np.empty(len(x)), np.empty(len(x))
+    for start in range(0, len(x), BLOCK):
+        z = x[start : start + BLOCK] - mean
+        radius[start : start + BLOCK], along[start : start + BLOCK] = np.square(z).sum(axis=1), z @ direction
     order: np.ndarray = np.lexsort((_rounded(along), _rounded(radius)))
     return order
 
