@@ -155,6 +155,15 @@ def test_intervals_of_an_auc_hold_the_truth_nine_times_in_ten(n: int, m: int, ap
     assert 0.87 <= np.mean(held) <= 0.95
 
 
+@pytest.mark.parametrize(("n", "m", "d", "shift"), [(30, 40, 2, 0.0), (30, 40, 2, 1.0), (60, 30, 10, 0.3)])
+def test_intervals_of_the_cross_validated_auc_hold_its_mean_nine_times_in_ten(n: int, m: int, d: int, shift: float):
+    dice = np.random.default_rng(0)
+    pools = [pool(dice.normal(size=(n, d)), dice.normal(size=(m, d)) + shift, seed=seed, most=100) for seed in range(200)]
+    aucs = [of(classifier, pooled) for pooled in pools]
+    held = [low <= np.mean(aucs) <= high for low, high in (auc_interval(auc, n, m, folds=FOLDS) for auc in aucs)]
+    assert 0.86 <= np.mean(held) <= 0.98
+
+
 @pytest.mark.parametrize("integers", [False, True])
 def test_kolmogorov_smirnov_is_scipys_also_where_values_tie(integers: bool):
     x, xs = samples(40, 55, 6, shift=0.0)
@@ -276,11 +285,12 @@ TESTS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {
     "sliced wasserstein": p_of(sliced_wasserstein),
     "classifier": p_of(classifier),
     "frechet": lambda x, xs, seed: frechet_test(pool(x, xs, seed=seed, most=100), permutations=39).test.p,
-    "worst mean": lambda x, xs, seed: moment_shifts(pool(x, xs, seed=seed, most=100), permutations=39).mean.p,
+    "worst mean": lambda x, xs, seed: moment_shifts(pool(x, xs, seed=seed, most=100), permutations=39).mean.worst_p,
+    "median mean": lambda x, xs, seed: moment_shifts(pool(x, xs, seed=seed, most=100), permutations=39).mean.median_p,
     "features": lambda x, xs, seed: feature_tests(pool(x, xs, seed=seed, most=100)).p,
     "labels": p_classes,
 }
-FAST = ("mmd", "energy", "worst mean", "features", "labels")  # benchmarks/two_sample.py has all, more often and larger
+FAST = ("mmd", "energy", "worst mean", "median mean", "features", "labels")  # benchmarks/two_sample.py has all, more often and larger
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -478,7 +488,7 @@ def test_many_cases_are_drawn_down_to_the_stated_bounds():
 def test_words_say_how_well_a_classifier_tells_two_that_differ():
     dice = np.random.default_rng(0)
     words = compare(dice.normal(size=(200, 3)), dice.normal(size=(200, 3)) + 3.0, seed=0).in_words()
-    assert words.startswith("A classifier tells the two apart in 100% of pairs (chance: 50 %, p = 0.001): they differ almost everywhere, which need not matter")
+    assert words.startswith("A classifier tells the two apart in 100% of pairs (chance: 50%, p = 0.001): they differ very strongly, which need not matter")
     assert words.endswith("100% of 3 features differ by themselves.")
 
 
@@ -497,15 +507,22 @@ def test_words_tell_of_labels():
     x, xs = dice.normal(size=(100, 2)), dice.normal(size=(100, 2))
     y, ys = np.repeat([0, 1], [90, 10]), np.repeat([0, 1], [20, 80])
     shifted = compare(x, xs, y=y, ys=ys, labels=("a", "b"), seed=0)
-    assert "class frequencies differ by 70% (90 % interval " in shifted.in_words()
+    assert "class frequencies differ by 70% (90% interval " in shifted.in_words()
     assert "they share no class by name" in compare(x, xs, y=y, ys=ys, labels=("a", "b"), source_labels=("c", "d"), seed=0).in_words()
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0, "none of 3"), (0.004, "under 1% of 3"), (0.4, "40% of 3"), (0.996, "over 99% of 3"), (1.0, "100% of 3")])
+def test_words_round_no_share_to_none_or_all(share: float, words: str):
+    dice = np.random.default_rng(0)
+    found = compare(dice.normal(size=(20, 3)), dice.normal(size=(20, 3)), seed=0)
+    assert words in replace(found, tests=replace(found.tests, share=share)).in_words()
 
 
 def test_words_of_a_difference_that_only_the_other_tests_find_say_so():
     dice = np.random.default_rng(0)
     found = compare(dice.normal(size=(50, 2)), dice.normal(size=(50, 2)), seed=0)
     seen = replace(found, classifier=replace(found.classifier, value=0.53, p=0.2), mmd=replace(found.mmd, p=0.01), energy=replace(found.energy, p=0.3))
-    assert "does not tell the two apart beyond chance, in 53% of pairs (chance: 50 %, p = 0.200), but they do differ by MMD;" in seen.in_words()
+    assert "does not tell the two apart beyond chance, in 53% of pairs (chance: 50%, p = 0.200), but they do differ by MMD (p = 0.010);" in seen.in_words()
 
 
 X = np.zeros((12, 3))

@@ -189,8 +189,8 @@ def cka(x: Tensor, z: Tensor, *, debiased: bool = False) -> Tensor:
     about 0 there, -1..1, and n of at least 4. Costs n d e, or n^2 (d + e) where n is less than both.
 
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [3.0, 1.0], [0.0, 5.0]])
-    >>> cka(x, 2.0 * x.flip(1) + 7.0)
-    tensor(1.)
+    >>> round(cka(x, 2.0 * x.flip(1) + 7.0).item(), 5)
+    1.0
     """
     x, z = x - x.mean(dim=0), z - z.mean(dim=0)
     hsic = _unbiased_hsic if debiased else _shared

@@ -21,6 +21,7 @@ from headstart.similarity.label_shift import classes_shared, label_shift
 from headstart.similarity.marginals import feature_tests, median_shift
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Ignores, Measure
 from headstart.similarity.two_sample import (
+    FOLDS,
     LEVEL,
     MOST,
     PAIRED,
@@ -109,14 +110,13 @@ def _cubic_mmd(z: np.ndarray, zs: np.ndarray) -> float:
         k: np.ndarray = (a @ b.T / a.shape[1] + 1.0) ** 3
         return k
 
-    own, other = kernel(z, z), kernel(zs, zs)
-    within = sum(float(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (own, other))
+    within = sum(float(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(z, z), kernel(zs, zs)))
     return within - 2.0 * float(kernel(z, zs).mean())
 
 
 def _components(rows: np.ndarray, most: int) -> np.ndarray:
     """Return (N, at most so many) centred rows in the directions of largest variance; all columns where there are no more."""
-    centred = rows - rows.mean(axis=0)
+    centred: np.ndarray = rows - rows.mean(axis=0)
     n, d = centred.shape
     if d <= most:
         return centred
@@ -173,7 +173,7 @@ def _of(statistic: Statistic) -> Callable[[Pool], Found]:
 
 def _auc(pooled: Pool) -> Found:
     auc = float(classifier(pooled, pooled.labellings(0))[0])
-    return auc, auc_interval(auc, pooled.n, pooled.m)
+    return auc, auc_interval(auc, pooled.n, pooled.m, folds=FOLDS)
 
 
 def _kid(pooled: Pool) -> Found:
@@ -201,7 +201,7 @@ MEASURES = (
     _between(
         "domain classifier",
         _auc,
-        unit="AUC, 0.5 where nothing tells them apart, 1 where all does",
+        unit="AUC, 0..1",
         paper="Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests (with AUC, and a ridge classifier in a Gaussian kernel)",
         limits="Near 1 for most pairs of real data sets, and then it ranks nothing; what tells them apart need not matter to the task.",
         at_identity=0.5,
@@ -216,7 +216,7 @@ MEASURES = (
     _between(
         "KID",
         _kid,
-        unit="squared MMD of a cubic kernel",
+        unit="squared MMD",
         paper="Bińkowski et al. 2018, Demystifying MMD GANs (separate blocks in place of drawn subsets)",
         limits="Features are standardised, so it is not comparable with published values; negative by chance; sees moments up to the third.",
         at_identity=None,
@@ -224,7 +224,7 @@ MEASURES = (
     _between(
         "sliced Wasserstein",
         _of(sliced_wasserstein),
-        unit="joint standard deviations along a random direction",
+        unit="joint standard deviations",
         paper="Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters (order 2)",
         limits=f"{BIASED} In many dimensions a random direction sees little of a shift that lies along one.",
     ),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstart.similarity.two_sample import LEVEL, PERMUTATIONS, ROUNDING
+from headstart.similarity.two_sample import LEVEL, PERMUTATIONS, permutation_p
 
 BOOTSTRAPS = 999
 
@@ -50,7 +50,7 @@ def label_shift(y: np.ndarray, ys: np.ndarray, *, labels: Sequence[str], source_
     rng = np.random.default_rng(seed)
     shuffled = rng.multivariate_hypergeometric(a + b, n, size=PERMUTATIONS, method="marginals")
     by_chance = _total_variation(shuffled / n, (a + b - shuffled) / m)
-    p = (1.0 + float(np.sum(by_chance >= value - ROUNDING))) / (1.0 + PERMUTATIONS)
+    p = permutation_p(np.append(value, by_chance))
     errors = [_total_variation(rng.multinomial(k, counts / k, size=BOOTSTRAPS) / k, counts / k) for k, counts in ((n, a), (m, b))]
     reach = float(np.quantile(errors[0] + errors[1], LEVEL))
     shared = tuple(name for name in names if name in own and name in other)

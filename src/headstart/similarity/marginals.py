@@ -6,16 +6,19 @@ What lies between features (a correlation that turned) is invisible here; see :m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.stats import false_discovery_control, kstwo
 
-from headstart.similarity.two_sample import LEVEL, ROUNDING, Pool
+from headstart.similarity.two_sample import LEVEL, ROUNDING, Pool, permutation_p
 
 ALPHA = 0.05  # of all corrected decisions
 PERMUTATIONS = 199
 STILL = 1e-3  # of the joint deviation: third and fourth powers of less drown in rounding
-FEATURES = 256  # sorted at once
+FEATURES = 256  # worked on at once
+
+Differences: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]"  # of mean, variance, skew and kurtosis
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Shift:
     median, worst : over features
     feature : column of the worst
     median_by_chance, worst_by_chance : their means over shuffled labels. The worst of many features is large by chance alone
-    p : share of shuffled labellings whose worst is at least as large: a test of all features at once, at its level whatever their correlation
+    median_p, worst_p : share of shuffled labellings with as large a one: each a test of all features at once, at its level whatever their
+        correlation. The worst finds one feature that moved far, the median finds many that moved a little
     """
 
     median: float
@@ -35,7 +39,8 @@ class Shift:
     feature: int
     median_by_chance: float
     worst_by_chance: float
-    p: float
+    median_p: float
+    worst_p: float
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ def moment_shifts(pooled: Pool, *, permutations: int = PERMUTATIONS) -> MomentSh
     """Return how far the four moments of each feature lie apart, with what chance would show. Permutation of the worst: Westfall & Young 1993."""
     shifts = []
     for differences in _moment_differences(pooled, pooled.labellings(permutations)):  # (1 + permutations, live) each
-        worst, median = differences.max(axis=1), np.median(differences, axis=1)
-        p = (1.0 + float(np.sum(worst[1:] >= worst[0] - ROUNDING))) / (1.0 + permutations)
+        median, worst = np.median(differences, axis=1), differences.max(axis=1)
         feature = int(pooled.live[differences[0].argmax()])
-        shifts.append(Shift(float(median[0]), float(worst[0]), feature, float(median[1:].mean()), float(worst[1:].mean()), p))
+        chance, ps = zip(*((float(found[1:].mean()), permutation_p(found)) for found in (median, worst)), strict=True)
+        shifts.append(Shift(float(median[0]), float(worst[0]), feature, *chance, *ps))
     mean, variance, skew, kurtosis = shifts
     return MomentShifts(mean, variance, skew, kurtosis, len(pooled.live), pooled.n, pooled.m)
 
@@ -133,21 +138,25 @@ def _ks_distances(values: np.ndarray, n: int) -> np.ndarray:
     return distances
 
 
-def _moment_differences(pooled: Pool, labellings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _moment_differences(pooled: Pool, labellings: np.ndarray) -> Differences:
     """Return, for k labellings, (k, d) absolute differences of mean, variance, skew and kurtosis. All labellings share four matrix products a sample."""
-    powers = [pooled.z]
-    for _ in range(3):
-        powers.append(powers[-1] * pooled.z)
-    (mean, variance, *shape), (mean_s, variance_s, *shape_s) = (
-        _moments(*(weights.T @ power for power in powers)) for weights in (np.maximum(labellings, 0.0), np.maximum(-labellings, 0.0))
-    )
+    parts = [_differences(pooled.z[:, start : start + FEATURES], labellings) for start in range(0, len(pooled.live), FEATURES)]
+    mean, variance, skew, kurtosis = (np.concatenate(blocks, axis=1) for blocks in zip(*parts, strict=True))
+    return mean, variance, skew, kurtosis
+
+
+def _differences(z: np.ndarray, labellings: np.ndarray) -> Differences:
+    square = z * z
+    powers = [z, square, square * z, square * square]
+    sides = [[weights.T @ power for power in powers] for weights in (np.maximum(labellings, 0.0), np.maximum(-labellings, 0.0))]
+    (mean, variance, *shape), (mean_s, variance_s, *shape_s) = (_moments(*side) for side in sides)
     joint = (variance + variance_s) / 2.0 + np.square(mean - mean_s) / 4.0
     joint = np.where(joint > ROUNDING, joint, np.inf)
     skew, kurtosis = (np.abs(own - other) for own, other in zip(shape, shape_s, strict=True))
     return np.abs(mean - mean_s) / np.sqrt(joint), np.abs(variance - variance_s) / joint, skew, kurtosis
 
 
-def _moments(m1: np.ndarray, m2: np.ndarray, m3: np.ndarray, m4: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _moments(m1: np.ndarray, m2: np.ndarray, m3: np.ndarray, m4: np.ndarray) -> Differences:
     """Return mean, variance, skew and excess kurtosis from the means of the first four powers."""
     square = m1 * m1
     variance = np.maximum(m2 - square, 0.0)
