@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -428,16 +427,6 @@ def test_labels_count_the_same_digits_with_their_labels_shuffled_lie_farther_awa
 
 def test_constant_features_and_classes_of_one_case_are_at_no_distance_from_themselves() -> None:
     assert otdd(np.ones((4, 3)), np.arange(4), np.ones((5, 3)), np.arange(5), seed=0) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_without_pot_the_line_that_installs_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ot", None)
-    e = world()
-    with pytest.raises(InputError, match=r"needs the package POT, which is not installed\. Install it: pip install 'headstart\[similarity\]'$"):
-        otdd(e.x, e.y, e.xs, e.ys, seed=0)
-
-
-# task embeddings
 
 
 def test_fisher_information_equals_that_of_autograd_on_a_small_network() -> None:

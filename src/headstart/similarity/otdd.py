@@ -13,7 +13,6 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
-from headstart.core import InputError
 from headstart.result import Score
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Measure
 from headstart.similarity.sampling import at_most, halves
@@ -22,7 +21,6 @@ MOST = 1000  # cases of each set; why: exact transport takes about n^3
 DIMS = 32  # principal axes; why: the distance between two samples of one distribution shrinks like n^(-1/d)
 PIVOTS = 10**7  # of the network simplex, far more than 1,000 cases need
 NULL = 1e-10  # share of the largest variance, below which an axis is rounding
-INSTALL = "pip install 'headstart[similarity]'"
 
 
 def otdd(x: np.ndarray, y: np.ndarray, xs: np.ndarray, ys: np.ndarray, *, seed: int, dims: int = DIMS, most: int = MOST) -> float:
@@ -39,11 +37,6 @@ def otdd(x: np.ndarray, y: np.ndarray, xs: np.ndarray, ys: np.ndarray, *, seed: 
     y, ys : (n,), (m,) class codes, of label sets that need have nothing in common
     dims, most : see above
     seed : draws the cases
-
-    Raises
-    ------
-    InputError
-        POT, which solves the transport, is not installed.
 
     Notes
     -----
@@ -134,15 +127,9 @@ def _on_common_axes(xa: np.ndarray, xb: np.ndarray, *, dims: int) -> tuple[np.nd
 
 def _transport(a: Labelled, b: Labelled) -> float:
     cost = cdist(a.x, b.x, "sqeuclidean") + label_distances(a.classes(), b.classes())[np.ix_(a.codes, b.codes)]
-    return float(_pot().emd2([], [], cost, numItermax=PIVOTS))  # empty weights are equal weights
+    import ot  # why here: it takes seconds, and most of what imports this file moves no mass
 
-
-def _pot() -> Any:
-    try:
-        import ot
-    except ImportError:
-        raise InputError(f"Optimal transport between data sets needs the package POT, which is not installed. Install it: {INSTALL}") from None
-    return ot
+    return float(ot.emd2([], [], cost, numItermax=PIVOTS))  # empty weights are equal weights
 
 
 def _codes(y: np.ndarray) -> np.ndarray:
