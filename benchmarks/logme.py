@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    if options.n <= options.d:
+        parser.error("take n above d: below it the published value is wrong, and its steps are others")
     F, Y = features(options.n, options.d, options.classes, seed=0)
     sides: dict[str, Callable[[], float]] = {
         "published": lambda: published(F, Y),
