@@ -191,11 +191,11 @@ def test_shrinkage_of_the_h_score_is_that_of_scikit_learn() -> None:
         assert ours.plain == pytest.approx(theirs.plain, rel=1e-10)
 
 
-def test_all_measures_of_a_wide_source_take_less_than_two_seconds() -> None:
-    """Measured on one idle core: 1.3 s; the bound allows for a busy machine."""
-    x, y = clouds(2000, 1280, classes=10, spread=8.0)
+def test_all_measures_of_a_source_take_little_time() -> None:
+    """About 0.3 s on one idle core, and 1.3 s at four times the numbers (benchmarks/RESULTS.md); the bound allows for a busy machine."""
+    x, y = clouds(1000, 640, classes=10, spread=8.0)
     evidence = Evidence(x=x.astype(np.float32), y=y)
     start = time.process_time()
     with threadpool_limits(limits=1):
         assert sum(measure(evidence) is not None for measure in MEASURES) == len(MEASURES) - 1  # no stages
-    assert time.process_time() - start < 4.0
+    assert time.process_time() - start < 2.0
