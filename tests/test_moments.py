@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import headstart.moments
 from headstart.moments import moments
+from headstart.similarity.logme import logme
 from headstart.spectrum import Spectrum
 
 
@@ -86,3 +90,20 @@ def test_coordinates_hold_what_features_can_tell_of_the_targets(shape: tuple[int
     design = x - x.mean(axis=0)
     explained = np.sum((design @ np.linalg.lstsq(design, T, rcond=None)[0]) ** 2, axis=0)
     assert np.allclose(np.sum(Spectrum.of(x).coordinates(y) ** 2, axis=0), explained, rtol=1e-9)
+
+
+def test_rows_on_disk_are_read_in_blocks_and_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60,000 rows of 32 features are 15 MiB in float64; blocks of 1,000 need a fifteenth of that, a few times over."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60_000, 32)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    stored, y = np.load(tmp_path / "x.npy", mmap_mode="r"), (x[:, :1] > 0).astype(float)
+    expected = logme(x, y).value
+    monkeypatch.setattr(headstart.moments, "ROWS", 1000)
+    tracemalloc.start()
+    found = logme(stored, y).value
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == pytest.approx(expected, rel=1e-10)
+    assert most < 4 * 2**20
+    assert np.array_equal(Spectrum.of(stored).ridge(y).left_out([1.0]).argmax(), Spectrum.of(x).ridge(y).left_out([1.0]).argmax())

@@ -10,10 +10,12 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from threadpoolctl import threadpool_limits
 
 from headstart.contract import check_measure, world
 from headstart.core import InputError
 from headstart.similarity.feature import MEASURES
+from headstart.similarity.hscore import h_score
 from headstart.similarity.measure import Evidence, Measure
 from headstart.similarity.neighbours import TEMPERATURE, credit, leave_one_out_votes
 from headstart.similarity.probes import STRENGTHS, class_weights, ridge_credit, ridge_errors, stage_curve
@@ -87,7 +89,7 @@ def test_neighbours_vote_as_scikit_learn_has_them_vote_without_the_case(k: int) 
     x, y = clouds(40, 6, spread=2.0)
     ours = leave_one_out_votes(x, np.eye(3)[y], ks=(k,), by_angle=True)[0]
     z = x - x.mean(axis=0)
-    for i in range(40):
+    for i in range(0, 40, 4):
         rest = np.arange(40) != i
         theirs = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda distance: np.exp(-distance / TEMPERATURE))
         assert np.allclose(theirs.fit(z[rest], y[rest]).predict_proba(z[[i]])[0], ours[i], atol=1e-12)
@@ -99,7 +101,7 @@ def test_neighbours_regress_as_scikit_learn_does_without_the_case() -> None:
     ours = leave_one_out_votes(x, y, ks=(20,), by_angle=False)[0]
     z = x - x.mean(axis=0)
     z /= np.sqrt(np.mean(np.sum(z**2, axis=1)))
-    for i in range(30):
+    for i in range(0, 30, 3):
         rest = np.arange(30) != i
         theirs = KNeighborsRegressor(20, algorithm="brute", weights=lambda distance: np.exp(-(distance**2) / 2 / TEMPERATURE))
         assert np.allclose(theirs.fit(z[rest], y[rest]).predict(z[[i]])[0], ours[i], atol=1e-10)
@@ -174,24 +176,26 @@ def test_features_that_tell_nothing_score_chance(d: int) -> None:
     assert BY_NAME["ridge"](Evidence(x=np.ones((40, 3)), y=y)).value == 0.5
 
 
-def test_a_target_that_never_varies_is_refused_in_one_line() -> None:
+@pytest.mark.parametrize("name", ["ridge", "20-NN", "LogME"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_target_that_never_varies_is_refused_in_one_line(name: str, kind: str) -> None:
     with pytest.raises(InputError, match=r"^The target is the same in all 5 cases; at least two classes or values are needed\. Add cases that differ\.$"):
-        BY_NAME["LogME"](Evidence(x=np.eye(5), y=np.ones(5), kind="regression"))
+        BY_NAME[name](Evidence(x=np.eye(5), y=np.ones(5, dtype=int), kind=kind))
 
 
 def test_shrinkage_of_the_h_score_is_that_of_scikit_learn() -> None:
-    from headstart.similarity.hscore import h_score
-
     for shape in SHAPES:
         x, y = clouds(*shape)
         spectrum = Spectrum.of(x)
-        assert h_score(spectrum, np.eye(3)[y])[0] == pytest.approx(h_score(spectrum, np.eye(3)[y], shrinkage=ledoit_wolf_shrinkage(x))[0], rel=1e-10)
+        ours, theirs = (h_score(spectrum, np.eye(3)[y], shrinkage=a) for a in (None, ledoit_wolf_shrinkage(x)))
+        assert ours.plain == pytest.approx(theirs.plain, rel=1e-10)
 
 
-def test_all_measures_of_a_wide_source_take_less_than_two_seconds() -> None:
-    """Measured on an idle core: about 1 s; the bound allows for a busy machine."""
-    x, y = clouds(2000, 1280, classes=10, spread=8.0)
+def test_all_measures_of_a_source_take_little_time() -> None:
+    """About 0.3 s on one idle core, and 1.3 s at four times the numbers (benchmarks/RESULTS.md); the bound allows for a busy machine."""
+    x, y = clouds(1000, 640, classes=10, spread=8.0)
     evidence = Evidence(x=x.astype(np.float32), y=y)
-    start = time.perf_counter()
-    assert sum(measure(evidence) is not None for measure in MEASURES) == len(MEASURES) - 1  # no stages
-    assert time.perf_counter() - start < 4.0
+    start = time.process_time()
+    with threadpool_limits(limits=1):
+        assert sum(measure(evidence) is not None for measure in MEASURES) == len(MEASURES) - 1  # no stages
+    assert time.process_time() - start < 2.0

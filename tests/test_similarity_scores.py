@@ -33,9 +33,9 @@ def test_the_h_score_of_classes_is_the_trace_of_its_definition(shape: tuple[int,
     means = Y @ (Y.T @ x / Y.sum(axis=0)[:, None])
     between = np.cov(means.T, bias=True)
     expected = (1 - shrunk.shrinkage_) * np.trace(np.linalg.solve(shrunk.covariance_, between))
-    value, bound = h_score(Spectrum.of(x), Y)
-    assert value == pytest.approx(expected, rel=1e-9)
-    assert bound == 2
+    found = h_score(Spectrum.of(x), Y)
+    assert found.plain == pytest.approx(expected, rel=1e-9)
+    assert found.bound == 2
 
 
 @pytest.mark.parametrize("target", ["classes", "labels", "numbers"])
@@ -45,23 +45,41 @@ def test_unshrunk_it_is_the_sum_of_squared_canonical_correlations(target: str) -
     Y = targets[target]
     basis = (Y - Y.mean(axis=0))[:, : 2 if target == "classes" else None]  # the last class is the rest
     expected = np.sum(np.cos(subspace_angles(x - x.mean(axis=0), basis)) ** 2)
-    assert h_score(Spectrum.of(x), Y, shrinkage=0.0)[0] == pytest.approx(expected, rel=1e-9)
+    assert h_score(Spectrum.of(x), Y, shrinkage=0.0).plain == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("target", ["classes", "labels", "numbers"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_h_score_of_streamed_moments_is_the_same(shape: tuple[int, int], target: str) -> None:
     x, targets = case(*shape)
-    streamed = moments((x[i : i + 9], targets[target][i : i + 9]) for i in range(0, len(x), 9))
-    assert h_score_of_moments(streamed) == (pytest.approx(h_score(Spectrum.of(x), targets[target])[0], rel=1e-9), h_score(Spectrum.of(x), targets[target])[1])
+    streamed = h_score_of_moments(moments((x[i : i + 9], targets[target][i : i + 9]) for i in range(0, len(x), 9)))
+    at_once = h_score(Spectrum.of(x), targets[target])
+    assert (streamed.plain, streamed.chance, streamed.bound) == (pytest.approx(at_once.plain), pytest.approx(at_once.chance), at_once.bound)
 
 
-def test_noise_that_outnumbers_cases_reaches_the_bound_only_unshrunk() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_chance_is_the_mean_over_targets_in_random_order(shape: tuple[int, int]) -> None:
+    """400 orders: within 4 standard errors of their mean."""
+    x, targets = case(*shape)
+    spectrum, rng = Spectrum.of(x), np.random.default_rng(0)
+    for Y in targets.values():
+        dealt = [h_score(spectrum, rng.permutation(Y)).plain for _ in range(400)]
+        assert h_score(spectrum, Y).chance == pytest.approx(np.mean(dealt), abs=4 * np.std(dealt) / 20)
+
+
+def test_noise_reaches_the_bound_unless_shrunk_and_most_of_it_unless_adjusted() -> None:
     rng = np.random.default_rng(0)
     x, Y = rng.normal(size=(200, 1024)), np.eye(10)[np.arange(200) % 10]
-    spectrum = Spectrum.of(x)
-    assert h_score(spectrum, Y, shrinkage=0.0)[0] == pytest.approx(9.0)
-    assert h_score(spectrum, Y)[0] < 0.9
+    assert h_score(Spectrum.of(x), Y, shrinkage=0.0).plain == pytest.approx(9.0)
+    assert h_score(Spectrum.of(x), Y).plain < 0.9
+    decaying = Spectrum.of(x / np.sqrt(np.arange(1, 1025)))
+    assert h_score(decaying, Y).plain > 6.0
+    assert h_score(decaying, Y).value < 0.9
+
+
+def test_where_chance_reaches_the_bound_nothing_is_told() -> None:
+    x, targets = case(24, 70)
+    assert h_score(Spectrum.of(x), targets["classes"], shrinkage=0.0).value == 0.0
 
 
 def plain_cka(a: np.ndarray, b: np.ndarray) -> float:

@@ -21,6 +21,7 @@ ROUNDED = 1e-6  # relative; a rotated or shifted matrix holds other roundings, w
 IDENTICAL = 1e-7  # absolute; the root of a squared distance that rounding left at 1e-15
 SHAPES = ((60, 45, 8), (30, 40, 70))  # n, m, d: more cases than features, then fewer; m below n, then above
 WIDE = (40, 160)  # n, d of the noise: four features a case fit any labels
+DECAYS = (0.0, 1.0)  # variances of white noise, and 1/k as networks have them: shrinkage towards white cures the first alone
 DRAWS = 5  # of noise and of signal
 TOP = 0.75  # of the declared range: noise that scores above this is praised
 
@@ -43,8 +44,8 @@ def check_measure(measure: Measure) -> None:
     - What it ``ignores`` does not matter; features of float32 score as the same numbers in float64.
     - Its value is ``at_identity`` where the source's data are the target's.
     - The same seed gives the same value, whatever the global generators hold; the evidence stays as it was.
-    - Of the feature view, read from x or the stages and y: features of pure noise, four a case, score below informative ones in every
-      draw, and not in the top quarter of the range that the unit declares ("0..1"; a quarter of it must lie between them too).
+    - Of the feature view, read from x or the stages and y: features of pure noise, four a case, white or with variances 1/k, score below
+      informative ones in every draw, and not in the top quarter of the range that the unit declares ("0..1"; a quarter of it must lie between too).
 
     Raises
     ------
@@ -69,13 +70,14 @@ def check_measure(measure: Measure) -> None:
             law(measure, evidence, where)
     if measure.view == "feature" and "y" in measure.needs and measure.needs & {"x", "stages"} and not measure.needs & {"xs", "theta"}:
         for kind in sorted({evidence.kind for _, evidence in worlds}):
-            _noise_scores_low(measure, kind)
+            for decay in DECAYS:
+                _noise_scores_low(measure, kind, decay)
 
 
-def world(kind: Kind, *, n: int, m: int, d: int, signal: float = 1.0, seed: int = 0) -> Evidence:
+def world(kind: Kind, *, n: int, m: int, d: int, signal: float = 1.0, decay: float = 0.0, seed: int = 0) -> Evidence:
     """Return evidence that holds every field: features that carry ``signal`` of the target, and a source that lies nearby.
 
-    Numbers are those that float32 holds exactly. Regression has no ``labels``.
+    The variance of the k-th feature falls as k^-decay. Numbers are those that float32 holds exactly. Regression has no ``labels``.
 
     >>> world("classification", n=60, m=45, d=8).x.shape
     (60, 8)
@@ -83,13 +85,13 @@ def world(kind: Kind, *, n: int, m: int, d: int, signal: float = 1.0, seed: int 
     rng = np.random.default_rng(seed)
     y, spread = _target(kind, n, len(LABELS), rng)
     ys, source_spread = _target(kind, m, len(SOURCE_LABELS), rng)
-    loading = rng.normal(size=(len(SOURCE_LABELS), d))
-    x = signal * spread @ loading[: spread.shape[1]] + rng.normal(size=(n, d)) + 1.0
-    xs = signal * source_spread @ loading[: source_spread.shape[1]] + rng.normal(size=(m, d)) + 1.3
+    loading, scale = rng.normal(size=(len(SOURCE_LABELS), d)), np.arange(1, d + 1) ** (-0.5 * decay)
+    x = scale * (signal * spread @ loading[: spread.shape[1]] + rng.normal(size=(n, d))) + 1.0
+    xs = scale * (signal * source_spread @ loading[: source_spread.shape[1]] + rng.normal(size=(m, d))) + 1.3
     theta = softmax(signal * spread @ rng.normal(size=(spread.shape[1], len(SOURCE_LABELS))) + rng.normal(size=(n, len(SOURCE_LABELS))), axis=1)
     early = 0.3 * x[:, : d // 2] + rng.normal(size=(n, d // 2))
     x = _float32(x)
-    stages = {"stem": _float32(rng.normal(size=(n, d))), "body": _float32(early), "top": x}
+    stages = {"stem": _float32(scale * rng.normal(size=(n, d))), "body": _float32(early), "top": x}
     labels = () if kind == "regression" else LABELS
     return Evidence(x, y, kind, _float32(xs), ys, _float32(theta), labels, SOURCE_LABELS, stages, seed)
 
@@ -267,14 +269,12 @@ def _arrays(evidence: Evidence) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"stage {name}", a) for name, a in evidence.stages.items())
 
 
-def _noise_scores_low(measure: Measure, kind: Kind) -> None:
+def _noise_scores_low(measure: Measure, kind: Kind, decay: float) -> None:
     n, d = WIDE
-    where = f"{kind}, n={n}, d={d}"
-    informative = [_score(measure, world(kind, n=n, m=n, d=d, seed=s), where) for s in range(DRAWS)]
-    noise = []
-    for s in range(DRAWS):
-        evidence = world(kind, n=n, m=n, d=d, signal=0.0, seed=s)
-        noise.append(_score(measure, evidence, where))
+    where = f"{kind}, n={n}, d={d}, variances k^-{decay:g}"
+    informative, noise = (
+        [_score(measure, world(kind, n=n, m=n, d=d, signal=signal, decay=decay, seed=s), where) for s in range(DRAWS)] for signal in (1.0, 0.0)
+    )
     sign = 1.0 if informative[0].higher_is_closer else -1.0
     best, worst = max(sign * s.value for s in noise), min(sign * s.value for s in informative)
     too_high, gap = np.inf, 0.0

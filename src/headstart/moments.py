@@ -1,6 +1,6 @@
 """First and second moments of features and targets from blocks of rows, so that the number of cases is bounded by patience, not by memory.
 
-Sums are taken about the mean of the first block and moved to the mean of all at the end: the one shift that the algorithms of Chan, Golub & LeVeque
+Sums are taken about the mean of the first rows and moved to the mean of all at the end: the one shift that the algorithms of Chan, Golub & LeVeque
 1983 ("Algorithms for computing the sample variance") ask for, without a second pass. Memory: d^2 + d c.
 """
 
@@ -12,7 +12,8 @@ from itertools import chain, repeat
 
 import numpy as np
 
-ROWS = 2048  # rows that are held in float64 at once: 40 MiB of 2,560 features
+ROWS = 6144  # rows that are held in float64 at once: 60 MiB of 1,280 features; a third as many cost 5 % more time
+NEAR = 256  # rows whose mean the sums are taken about: any point among the cases keeps the digits
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,26 @@ def moments(blocks: Iterable[tuple[np.ndarray, np.ndarray]], *, weights: Iterabl
     """
     each = iter(blocks)
     opening = next(each)
-    about, y_about = (_float64(a).mean(axis=0) for a in opening)
+    about, y_about = (a[:NEAR].mean(axis=0, dtype=np.float64) for a in opening)
     d, c = len(about), len(y_about)
     n, quartic = 0.0, 0.0
     first, y_first, cubic = np.zeros(d), np.zeros(c), np.zeros(d)
-    scatter, cross, y_scatter = np.zeros((d, d)), np.zeros((d, c)), np.zeros((c, c))
+    scatter, cross, y_scatter, product = np.zeros((d, d)), np.zeros((d, c)), np.zeros((c, c)), np.empty((d, d))
     for (x, y), weight in zip(chain([opening], each), repeat(None) if weights is None else weights, strict=False):
         w = np.ones(len(x)) if weight is None else weight
-        z, v = _float64(x) - about, _float64(y) - y_about
+        z, v = x - about, y - y_about
         square = np.einsum("ij,ij->i", z, z)
         n, quartic = n + float(w.sum()), quartic + float(w @ square**2)
         first, y_first, cubic = first + w @ z, y_first + w @ v, cubic + (w * square) @ z
-        z, v = np.sqrt(w)[:, None] * z, np.sqrt(w)[:, None] * v
-        scatter += z.T @ z
+        if weight is not None:
+            z, v = np.sqrt(w)[:, None] * z, np.sqrt(w)[:, None] * v
+        scatter += np.matmul(z.T, z, out=product)
         cross += z.T @ v
         y_scatter += v.T @ v
     move, y_move = first / n, y_first / n
     length = float(move @ move)
     quartic += 4.0 * float(move @ scatter @ move) - 4.0 * float(move @ cubic) + 2.0 * float(np.trace(scatter)) * length - 3.0 * n * length**2
-    scatter -= n * np.outer(move, move)
+    scatter -= np.outer(n * move, move, out=product)
     cross -= n * np.outer(move, y_move)
     y_scatter -= n * np.outer(y_move, y_move)
     return Moments(n, about + move, y_about + y_move, scatter, cross, y_scatter, quartic)
@@ -82,11 +84,7 @@ def moments(blocks: Iterable[tuple[np.ndarray, np.ndarray]], *, weights: Iterabl
 def rows_of(n: int) -> Iterator[slice]:
     """Yield the slices of n rows that are worked on at once.
 
-    >>> [(rows.start, rows.stop) for rows in rows_of(3000)]
-    [(0, 2048), (2048, 3000)]
+    >>> [(rows.start, rows.stop) for rows in rows_of(7000)]
+    [(0, 6144), (6144, 7000)]
     """
     yield from (slice(start, min(start + ROWS, n)) for start in range(0, n, ROWS))
-
-
-def _float64(a: np.ndarray) -> np.ndarray:
-    return np.asarray(a, dtype=np.float64)

@@ -14,7 +14,7 @@ from headstart.similarity.intervals import LEVEL, explained, mean_share, share
 from headstart.similarity.logme import logme_of_spectrum
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Ignores, Measure
 from headstart.similarity.neighbours import credit, leave_one_out_votes
-from headstart.similarity.probes import BALANCED, R2, class_weights, ridge_credit, ridge_errors, stage_curve
+from headstart.similarity.probes import BALANCED, R2, class_weights, left_out, rated, ridge_credit, ridge_errors
 from headstart.spectrum import Spectrum
 
 XY = frozenset({"x", "y"})
@@ -25,10 +25,7 @@ NEIGHBOURS = (1, 20)
 def ridge(evidence: Evidence) -> Score:
     """Balanced accuracy, or R2, of left-out cases: ridge regression in which every class weighs the same."""
     y = _y(evidence)
-    if evidence.kind == "classification":
-        value, interval = mean_share(ridge_credit(evidence.shared(_balanced_spectrum), y), y)
-    else:
-        value, interval = explained(ridge_errors(evidence.shared(_spectrum), evidence.shared(_columns)), evidence.shared(_columns))
+    value, interval = rated(evidence.shared(_left_out), y, evidence.kind)
     return Score("ridge", value, interval=interval, n=len(y), unit=_unit(evidence), view="feature")
 
 
@@ -60,17 +57,18 @@ def log_evidence(evidence: Evidence) -> Score:
 
 
 def h(evidence: Evidence) -> Score:
-    """The regularised H-score."""
-    value, bound = h_score(evidence.shared(_spectrum), evidence.shared(_columns))
-    return Score("H-score", value, n=len(_y(evidence)), unit=f"squared canonical correlations, 0..{bound}", view="feature")
+    """The regularised H-score, adjusted for chance."""
+    found = h_score(evidence.shared(_spectrum), evidence.shared(_columns))
+    return Score("H-score", found.value, n=len(_y(evidence)), unit=f"squared canonical correlations, 0..{found.bound}", view="feature")
 
 
 def best_stage(evidence: Evidence) -> Score:
     """The score of the stage that is probed best, in an interval that holds every stage's at once."""
+    y, kind = _y(evidence), evidence.kind
     level = 1.0 - (1.0 - LEVEL) / len(evidence.stages)
-    curve = stage_curve(evidence.stages, _y(evidence), evidence.kind, level=level)
-    best = max(curve.values(), key=lambda score: score.value)
-    return Score("best stage", best.value, interval=best.interval, n=best.n, unit=best.unit, view="feature")
+    outcomes = [evidence.shared(_left_out) if x is evidence.x else left_out(x, y, kind) for x in evidence.stages.values()]
+    value, interval = max(rated(outcome, y, kind, level=level) for outcome in outcomes)
+    return Score("best stage", value, interval=interval, n=len(y), unit=_unit(evidence), view="feature")
 
 
 def _neighbours(evidence: Evidence, name: str, which: int) -> Score:
@@ -94,6 +92,8 @@ def _x(evidence: Evidence) -> np.ndarray:
 def _y(evidence: Evidence) -> np.ndarray:
     """Class codes 0..c-1 without gaps; else the target as it is."""
     y = np.asarray(evidence.y)
+    if np.all(y == y[:1]):
+        raise InputError(f"The target is the same in all {len(y)} cases; at least two classes or values are needed. Add cases that differ.")
     return np.unique(y, return_inverse=True)[1] if evidence.kind == "classification" else y
 
 
@@ -101,8 +101,6 @@ def _columns(evidence: Evidence) -> np.ndarray:
     """Return the target as (n, c) numbers: one-hot classes, zeros and ones, or one column."""
     y = _y(evidence)
     columns: np.ndarray = np.eye(int(y.max()) + 1)[y] if evidence.kind == "classification" else y.astype(np.float64).reshape(len(y), -1)
-    if not np.any(np.ptp(columns, axis=0) > 0.0):
-        raise InputError(f"The target is the same in all {len(y)} cases; at least two classes or values are needed. Add cases that differ.")
     return columns
 
 
@@ -113,6 +111,13 @@ def _spectrum(evidence: Evidence) -> Spectrum:
 def _balanced_spectrum(evidence: Evidence) -> Spectrum:
     weights = class_weights(_y(evidence))
     return evidence.shared(_spectrum) if np.all(weights == 1.0) else Spectrum.of(_x(evidence), weights=weights)
+
+
+def _left_out(evidence: Evidence) -> np.ndarray:
+    """What the ridge makes of left-out cases: credit of classes (n,), else errors (n, c)."""
+    if evidence.kind == "classification":
+        return ridge_credit(evidence.shared(_balanced_spectrum), _y(evidence))
+    return ridge_errors(evidence.shared(_spectrum), evidence.shared(_columns))
 
 
 def _votes(evidence: Evidence) -> np.ndarray:
@@ -171,8 +176,8 @@ MEASURES: tuple[Measure, ...] = (
         "feature",
         h,
         XY,
-        paper="Bao et al. 2019, regularised as in Ibrahim et al. 2021",
-        limits="In-sample: shrinkage keeps noise low where n < d, not everywhere; between n = d and n = 5 d it still favours wide features. No interval.",
+        paper="Bao et al. 2019, regularised as in Ibrahim et al. 2021, less its mean over random labels",
+        limits="In-sample, and no interval: what chance reaches is taken off, but where cases are few little room is left, and the score is rough.",
         ignores=ALL,
     ),
     Measure(

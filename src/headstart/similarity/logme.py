@@ -10,7 +10,7 @@ cases. And it is right for n < d, where the published code keeps d/2 log alpha f
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.linalg.lapack import dormqr, dptsv, dsytrd, dsytrd_lwork
 from headstart.moments import Moments, moments, rows_of
 from headstart.spectrum import Spectrum
 
-GRID = np.logspace(-8.0, 8.0, 33)  # of t over the mean eigenvalue; the curve bends over a decade, beyond the ends it is flat to 1e-8
+GRID = np.logspace(-8.0, 8.0, 17)  # of t over the mean eigenvalue; the curve bends over a decade, beyond the ends it is flat to 1e-8
 STEPS = 60  # of the false position at most; it takes about 8
 CLOSE = 1e-7  # of log t; the value errs by its square
 LEAST = 1e-14  # of the target's sum of squares; what is left over from a perfect fit is rounding
@@ -68,7 +68,7 @@ def logme(x: np.ndarray, y: np.ndarray, *, intercept: bool = True) -> LogME:
     """
     n, d = x.shape
     if n > d:
-        return logme_of_moments(moments((x[rows], y[rows]) for rows in rows_of(n)), intercept=intercept)
+        return _of_sums(moments((x[rows], y[rows]) for rows in rows_of(n)), intercept=intercept)
     F, T = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if intercept:
         F, T = F - F.mean(axis=0), T - T.mean(axis=0)
@@ -77,12 +77,7 @@ def logme(x: np.ndarray, y: np.ndarray, *, intercept: bool = True) -> LogME:
 
 def logme_of_moments(found: Moments, *, intercept: bool = True) -> LogME:
     """Return :func:`logme` of all rows that were summed up; n should exceed d, for below that the noise is told to 8 digits only."""
-    scatter, cross, total = found.scatter, found.cross, np.diag(found.y_scatter)
-    if not intercept:
-        scatter = scatter + found.n * np.outer(found.mean, found.mean)
-        cross = cross + found.n * np.outer(found.mean, found.y_mean)
-        total = total + found.n * found.y_mean**2
-    return _maximise(_Tridiagonal.of(scatter.copy(), cross, total=total), total, found.n - intercept)
+    return _of_sums(replace(found, scatter=found.scatter.copy()), intercept=intercept)
 
 
 def logme_of_spectrum(spectrum: Spectrum, y: np.ndarray) -> LogME:
@@ -93,8 +88,18 @@ def logme_of_spectrum(spectrum: Spectrum, y: np.ndarray) -> LogME:
     return _maximise(_Eigen(spectrum.values, squares, rest), total, len(T) - 1)
 
 
+def _of_sums(found: Moments, *, intercept: bool) -> LogME:
+    """Overwrite the scatter."""
+    scatter, cross, total = found.scatter, found.cross, np.diag(found.y_scatter)
+    if not intercept:
+        scatter += found.n * np.outer(found.mean, found.mean)
+        cross = cross + found.n * np.outer(found.mean, found.y_mean)
+        total = total + found.n * found.y_mean**2
+    return _maximise(_Tridiagonal.of(scatter, cross, total=total), total, found.n - intercept)
+
+
 class _Resolvent(Protocol):
-    """What is left of each target column at its own t: q = t y' (F F' + t)^-1 y, and its derivative by log t."""
+    """What is left (c,) of each target column, q = t y' (F F' + t)^-1 y, and its derivative by log t, at a t of its own (c,) or one for all (1,)."""
 
     @property
     def values(self) -> np.ndarray: ...
@@ -140,7 +145,7 @@ class _Tridiagonal:
         return cls(np.maximum(values, 0.0), diagonal, beside, z, total)
 
     def left(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if np.all(t == t[0]):
+        if len(t) == 1:
             v = dptsv(self.diagonal + t[0], self.beside, self.z)[2]
         else:
             v = np.column_stack([dptsv(self.diagonal + each, self.beside, z)[2] for each, z in zip(t, self.z.T, strict=True)])
@@ -162,7 +167,8 @@ def _maximise(model: _Resolvent, total: np.ndarray, n: float) -> LogME:
         return height, 0.5 * (share / (1.0 + share)).sum(axis=0) - 0.5 * n * bend / left, left
 
     grid = np.log((float(values.mean()) or 1.0) * GRID)
-    heights, slopes, _ = (np.array(each) for each in zip(*(curve(np.full(len(total), u)) for u in grid), strict=True))
+    points = [curve(grid[i : i + 1]) for i in range(len(grid))]
+    heights, slopes = np.array([height for height, _, _ in points]), np.array([slope for _, slope, _ in points])
     best = heights.argmax(axis=0)
     beside = np.clip(np.where(slopes[best, column] > 0.0, best + 1, best - 1), 0, len(grid) - 1)
     u = _root(lambda u: curve(u)[1], grid[beside], grid[best], slopes[beside, column], slopes[best, column])

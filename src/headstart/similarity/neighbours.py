@@ -13,7 +13,7 @@ from headstart.moments import rows_of
 
 TEMPERATURE = 0.1  # in units of nearness: a neighbour that is 0.1 less near counts 1/e as much
 RESOLUTION = 1e-8  # what differs by less is equal
-HELD = 1 << 22  # pairs held at once: 32 MiB
+HELD = 1 << 21  # pairs held at once: 16 MiB
 
 
 def leave_one_out_votes(x: np.ndarray, targets: np.ndarray, *, ks: tuple[int, ...], by_angle: bool) -> np.ndarray:

@@ -55,28 +55,32 @@ def ridge_errors(spectrum: Spectrum, y: np.ndarray) -> np.ndarray:
     return _at_least_error(spectrum, y / spread, lambda residuals, rows: residuals) * spread
 
 
-def probe(x: np.ndarray, y: np.ndarray, kind: Kind, *, level: float = LEVEL) -> tuple[float, Interval]:
-    """Return the score of left-out cases of ridge regression on x (n, d), with its interval: balanced accuracy of classes, else R2.
+def left_out(x: np.ndarray, y: np.ndarray, kind: Kind) -> np.ndarray:
+    """Return what ridge regression on x (n, d) makes of left-out cases: (n,) credit for classes, which weigh the same, else errors (n, c)."""
+    if kind == "classification":
+        return ridge_credit(Spectrum.of(x, weights=class_weights(y)), y)
+    return ridge_errors(Spectrum.of(x), _columns(y))
 
-    >>> x = np.array([[0.0], [0.1], [0.3], [2.0], [2.1], [2.3]])
-    >>> probe(x, np.array([0, 0, 0, 1, 1, 1]), "classification")[0]
+
+def rated(outcome: np.ndarray, y: np.ndarray, kind: Kind, *, level: float = LEVEL) -> tuple[float, Interval]:
+    """Return the score of a :func:`left_out` outcome with its interval: balanced accuracy of classes, else R2.
+
+    >>> x, y = np.array([[0.0], [0.1], [0.3], [2.0], [2.1], [2.3]]), np.array([0, 0, 0, 1, 1, 1])
+    >>> rated(left_out(x, y, "classification"), y, "classification")[0]
     1.0
     """
-    if kind == "classification":
-        return mean_share(ridge_credit(Spectrum.of(x, weights=class_weights(y)), y), y, level=level)
-    y = np.asarray(y, dtype=np.float64).reshape(len(x), -1)
-    return explained(ridge_errors(Spectrum.of(x), y), y, level=level)
+    return mean_share(outcome, y, level=level) if kind == "classification" else explained(outcome, _columns(y), level=level)
 
 
 def stage_curve(stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, level: float = LEVEL) -> dict[str, Score]:
-    """Return the score of a :func:`probe` on each stage's features (n, d_k), in the order of the stages: where in a network the target can be read.
+    """Return the score of a ridge probe on each stage's features (n, d_k), in the order of the stages: where in a network the target can be read.
 
     Each interval holds its own stage's score at ``level``; of all K at once, ask for ``1 - (1 - level) / K`` (Bonferroni).
 
     Parameters
     ----------
     stages : by name, from the input on
-    y : class codes (n,), zeros and ones (n, c), or numbers (n,), as ``kind`` says
+    y : class codes (n,) without gaps, zeros and ones (n, c), or numbers (n,), as ``kind`` says
 
     Examples
     --------
@@ -88,9 +92,14 @@ def stage_curve(stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, 
     unit = BALANCED if kind == "classification" else R2
     out = {}
     for name, x in stages.items():
-        value, interval = probe(x, y, kind, level=level)
+        value, interval = rated(left_out(x, y, kind), y, kind, level=level)
         out[name] = Score(name, value, interval=interval, n=len(y), unit=unit, view="feature")
     return out
+
+
+def _columns(y: np.ndarray) -> np.ndarray:
+    columns: np.ndarray = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+    return columns
 
 
 def _at_least_error(spectrum: Spectrum, Y: np.ndarray, outcome: Callable[[np.ndarray, slice], np.ndarray]) -> np.ndarray:
