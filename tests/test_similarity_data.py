@@ -174,7 +174,6 @@ def test_kolmogorov_smirnov_is_scipys_also_where_values_tie(integers: bool):
     found = feature_tests(pool(x, xs, seed=0, most=100))
     assert found.largest == pytest.approx(max(t.statistic for t in theirs), rel=1e-12)
     assert found.feature == max(range(6), key=lambda i: theirs[i].statistic)
-    assert found.p == pytest.approx(min(1.0, 6 * p[0]), rel=1e-9)
     rejected = [all(p[j] * (6 - j) <= 0.05 for j in range(i + 1)) for i in range(6)]  # Holm steps down
     assert found.surely == pytest.approx(np.mean(rejected))
     below = [i + 1 for i in range(6) if p[i] <= 0.05 * (i + 1) / 6]  # Benjamini & Hochberg step up
@@ -287,7 +286,7 @@ TESTS: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {
     "frechet": lambda x, xs, seed: frechet_test(pool(x, xs, seed=seed, most=100), permutations=39).test.p,
     "worst mean": lambda x, xs, seed: moment_shifts(pool(x, xs, seed=seed, most=100), permutations=39).mean.worst_p,
     "median mean": lambda x, xs, seed: moment_shifts(pool(x, xs, seed=seed, most=100), permutations=39).mean.median_p,
-    "features": lambda x, xs, seed: feature_tests(pool(x, xs, seed=seed, most=100)).p,
+    "features": lambda x, xs, seed: 0.0 if feature_tests(pool(x, xs, seed=seed, most=100)).surely > 0.0 else 1.0,  # Holm: any at all
     "labels": p_classes,
 }
 FAST = ("mmd", "energy", "worst mean", "median mean", "features", "labels")  # benchmarks/two_sample.py has all, more often and larger

@@ -70,8 +70,8 @@ class FeatureTests:
     features : how many
     share : of them that differ after correction by Benjamini & Hochberg 1995 at 5 %: of those, one in 20 is expected to be a false alarm, where
         features are independent or rise together
-    surely : share that differs after correction by Holm 1979 at 5 %: in 95 of 100 samples not one is a false alarm
-    p : the smallest p-value after Holm's correction; conservative where features are correlated or values tie
+    surely : share that differs after correction by Holm 1979 at 5 %: in at least 95 of 100 samples not one is a false alarm. Where features are correlated or
+        values tie, in more, and fewer differences are found
     largest : the largest distance between the two distribution functions, 0..1, and ``feature``, the column where it lies
     interval : of ``largest``, at 90 %, from bands that hold for all features at once (Massart 1990)
     """
@@ -79,7 +79,6 @@ class FeatureTests:
     features: int
     share: float
     surely: float
-    p: float
     largest: float
     feature: int
     interval: tuple[float, float]
@@ -105,7 +104,7 @@ def median_shift(pooled: Pool, moment: int) -> float:
 
 
 def feature_tests(pooled: Pool) -> FeatureTests:
-    """Return what a Kolmogorov-Smirnov test of each feature finds. The p-values are those of ``scipy.stats.ks_2samp(method="asymp")``."""
+    """Return what a Kolmogorov-Smirnov test of each feature finds. Its p-values are those of ``scipy.stats.ks_2samp(method="asymp")``."""
     n, m, live = pooled.n, pooled.m, pooled.live
     largest = np.concatenate([_ks_distances(pooled.rows[:, live[start : start + FEATURES]], n) for start in range(0, len(live), FEATURES)])
     p = np.clip(kstwo.sf(largest, np.round(n * m / (n + m))), 0.0, 1.0)
@@ -117,7 +116,6 @@ def feature_tests(pooled: Pool) -> FeatureTests:
         features=d,
         share=float(np.mean(false_discovery_control(p) <= ALPHA)),
         surely=float(np.mean(holm <= ALPHA)),
-        p=float(holm[0]),
         largest=float(largest[at]),
         feature=int(live[at]),
         interval=(max(0.0, float(largest[at]) - reach), min(1.0, float(largest[at]) + reach)),
