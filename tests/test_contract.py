@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 
 from headstart.contract import ContractError, check_measure, world
 from headstart.result import Score
+from headstart.similarity import MEASURES, architecture
 from headstart.similarity.hscore import h_score
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Measure
 from headstart.spectrum import Spectrum
@@ -122,3 +123,8 @@ def test_worlds_hold_their_signal_and_numbers_that_float32_holds(kind) -> None:
         design = np.column_stack([evidence.x, np.ones(300)])
         left = target - design @ np.linalg.lstsq(design, target, rcond=None)[0]
         assert low < 1 - left.var() / (target - target.mean(axis=0)).var() < high
+
+
+@pytest.mark.parametrize("measure", [*MEASURES.values(), *architecture.MEASURES], ids=lambda measure: measure.name)
+def test_every_measure_of_the_package_keeps_its_promises(measure: Measure) -> None:
+    check_measure(measure)

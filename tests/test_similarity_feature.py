@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from threadpoolctl import threadpool_limits
 
-from headstart.contract import check_measure, world
+from headstart.contract import world
 from headstart.core import InputError
 from headstart.similarity.feature import MEASURES
 from headstart.similarity.hscore import h_score
@@ -31,11 +31,6 @@ def clouds(n: int, d: int, *, classes: int = 3, spread: float = 1.0, seed: int =
     y = np.minimum(rng.integers(0, classes + 2, n), classes - 1)
     y[: 2 * classes] = np.arange(classes).repeat(2)
     return (rng.normal(size=(classes, d))[y] + spread * rng.normal(size=(n, d))) * rng.uniform(0.5, 2.0, d) + 3.0, y
-
-
-@pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.name)
-def test_every_measure_keeps_the_contract(measure: Measure) -> None:
-    check_measure(measure)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.name)

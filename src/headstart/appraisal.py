@@ -24,12 +24,13 @@ from headstart.evaluate import folds, interval_of_mean, metric, share_tested
 from headstart.evidence import THINGS
 from headstart.guard import judge
 from headstart.learner import Candidate
-from headstart.looking import Sight, agreement, layers, look, unlike
+from headstart.looking import Sight, agreement, layers, look, naming, unlike
 from headstart.methods import SIMPLE, FineTune, Probe, ProbeRegressor
 from headstart.modality import door
 from headstart.result import Score, Trial
 from headstart.runs import data_sha256
 from headstart.search import Clock
+from headstart.similarity.label_names import Embed
 from headstart.similarity.structure import structure
 from headstart.views import Views
 
@@ -140,9 +141,11 @@ class _Appraiser:
     times: dict[str, float] = field(default_factory=dict)
     sights: dict[str, Sight] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
+    embed: Embed | None = None
 
     def story(self, *, anchor: bool) -> Assessment:
         baseline = self._baseline()
+        self.embed = naming(self.bench.task)
         for name in self.bench.sources:
             self._see(name)
         order = sorted(self.trials, key=lambda name: (-self.trials[name].score, name))
@@ -200,7 +203,7 @@ class _Appraiser:
         self.bench.search.fixed([Candidate(Probe() if self.bench.classes else ProbeRegressor(), source)], deadline=math.inf)
         self.trials[name] = self.bench.search.trials[-1]
         other = None if self.other is None else (*self.other, _features_of(self.other, source, views))
-        self.sights[name] = look(source, views, self.bench.task, self.bench.y, other=other, seed=self.bench.seed)
+        self.sights[name] = look(source, views, self.bench.task, self.bench.y, other=other, embed=self.embed, seed=self.bench.seed)
         self.times[name] = time.monotonic() - began
 
     def _foretold(self, order: Sequence[str], baseline: Trial, *, anchor: bool) -> tuple[Mapping[str, Promise], str]:
@@ -347,7 +350,7 @@ def _without_labels(
         views.progress = observer.advance
         views.prime(name)
         second = None if other is None else (*other, _features_of(other, source, views))
-        sights[name] = look(source, views, task, None, other=second, seed=seed)
+        sights[name] = look(source, views, task, None, other=second, embed=None, seed=seed)
         words = words or structure(sights[name].x, seed=seed).in_words(THINGS[task.modality], name)
         times[name] = time.monotonic() - start
     standing = {name: forecast.published(name, s.family, s.trained_on) or 0.0 for name, s in table.items()}

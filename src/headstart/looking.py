@@ -11,6 +11,7 @@ import numpy as np
 from headstart.activations.costs import known
 from headstart.assessment import CkaMap, NearestClass, StageScore
 from headstart.core import InputError, Inspection, Source, Task
+from headstart.methods.features.door import one_thread
 from headstart.methods.method import View
 from headstart.result import Score
 from headstart.similarity import MEASURES
@@ -41,21 +42,40 @@ class Sight:
     data: str
 
 
-def look(source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, seed: int) -> Sight:
+def look(
+    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
+) -> Sight:
     """Return what all measures say of a source whose activations are stored.
 
     Parameters
     ----------
     y : (n,) class codes or numbers of the task; ``None``: nothing is labelled
     other : data of a neighbouring domain, and its views by the same source
+    embed : what puts names of classes side by side by meaning
     """
+    with one_thread():  # why: sums of several threads differ in their last bits from one run to the next
+        return _look(source, views, task, y, other=other, embed=embed, seed=seed)
+
+
+def naming(task: Task) -> Embed | None:
+    """Return what compares names of classes by meaning: the packaged sentence encoder, where it is installed and the task's classes have names."""
+    if not task.labels:
+        return None
+    try:
+        return embedder()
+    except InputError:
+        return None
+
+
+def _look(
+    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
+) -> Sight:
     activations = {stage: np.asarray(views.array(View("pooled", source.name, (k,)))) for k, stage in enumerate(source.stages, 1)}
     x = activations[source.stages[-1]]
     evidence = _of_model(source, task, x, y, seed=seed)
     scores = [measure(evidence) for measure in MEASURES.values() if measure.view in ("feature", "task")]
-    embed = _embedder(source, evidence)
     kin: tuple[NearestClass, ...] = ()
-    if embed is not None:
+    if embed is not None and evidence.source_labels:
         scores.append(label_meaning(embed)(evidence))
         kin = tuple(NearestClass(one.label, one.classes) for one in nearest(evidence.labels, evidence.source_labels, embed))
     words = ""
@@ -106,16 +126,6 @@ def _of_data(task: Task, x: np.ndarray, y: np.ndarray | None, data: Task, xs: np
     if y is not None and data.target.y is not None:
         ys = np.asarray(data.codes) if data.labels else np.asarray(data.target.y, dtype=np.float64)
     return Evidence(x=x, y=y, kind=_kind(task), xs=xs, ys=ys, labels=task.labels, source_labels=data.labels, seed=seed)
-
-
-def _embedder(source: Source, evidence: Evidence) -> Embed | None:
-    """What puts names of classes side by side by meaning, where there is one on this machine and there are two sets of names."""
-    if not evidence.labels or not evidence.source_labels:
-        return None
-    try:
-        return embedder()
-    except InputError:
-        return None
 
 
 def _kind(task: Task) -> Kind:

@@ -102,12 +102,15 @@ def embedder(source: Source | None = None) -> Embed:
     from headstart.modality import text
 
     backbone = (source or sources.get(ENCODER)).backbone
+    made: dict[str, np.ndarray] = {}  # why: measures ask again for the same thousand names, and so does every source that knows them
 
     def embed(names: Sequence[str]) -> np.ndarray:
-        encoded = [text.encode(name, backbone) for name in names]
+        new = [name for name in dict.fromkeys(names) if name not in made]
+        encoded = [text.encode(name, backbone) for name in new]
         with torch.inference_mode():
-            parts = [backbone(text.collate(encoded[i : i + BATCH], backbone)) for i in range(0, len(encoded), BATCH)]
-        return np.concatenate([part.numpy() for part in parts]).astype(np.float64)
+            parts = [backbone(text.collate(encoded[i : i + BATCH], backbone)).numpy() for i in range(0, len(encoded), BATCH)]
+        made.update(zip(new, (row for part in parts for row in part.astype(np.float64)), strict=True))
+        return np.stack([made[name] for name in names])
 
     return embed
 
