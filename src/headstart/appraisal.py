@@ -284,19 +284,15 @@ class _Appraiser:
 def _why(frozen: Score, gain: Gain, promise: Promise, sight: Sight) -> str:
     """One sentence: what was measured, what it is worth, and where in the network it lies."""
     low, high = gain.interval
-    sure = (
-        "sure to help"
-        if low > 0
-        else "sure not to help"
-        if high <= 0
-        else f"{gain.value:+.3f} over no transfer, but anything from {low:+.3f} to {high:+.3f} is possible"
-    )
-    if low > 0 or high <= 0:
-        sure = f"{gain.value:+.3f} over no transfer ({low:+.3f} to {high:+.3f}), {sure}"
-    best = max(sight.stages, key=lambda s: s.score.value) if sight.stages else None
-    deep = "" if best is None or best.stage in sight.fit.stages_kept[-1:] else f"; read it at {best.stage}, where a probe scores {best.score.value:.3f}"
-    tuned = f"; fine-tuned {promise.value:.3f} ({promise.interval[0]:.3f} to {promise.interval[1]:.3f})" if promise.is_promised else ""
-    return f"Frozen features score {frozen.value:.3f}: {sure}{deep}{tuned}."
+    worth = "more than chance would give" if low > 0 else "no gain" if high <= 0 else "which may be chance"
+    parts = [f"Frozen features score {frozen.value:.3f}, {gain.value:+.3f} over no transfer ({low:+.3f} to {high:+.3f}): {worth}"]
+    last, kept = sight.stages[-1], sight.fit.stages_kept
+    if kept and last.stage not in kept:
+        best = max(sight.stages, key=lambda s: s.score.value)
+        parts.append(f"{best.stage} is the better place to read it ({best.score.value:.3f} against {last.score.value:.3f} at the end)")
+    if promise.is_promised:
+        parts.append(f"fine-tuned {promise.value:.3f} ({promise.interval[0]:.3f} to {promise.interval[1]:.3f})")
+    return "; ".join(parts) + "."
 
 
 def _advice(sources: Sequence[AssessedSource], baseline: Score, classes: int) -> tuple[Advice, str]:
@@ -313,7 +309,7 @@ def _advice(sources: Sequence[AssessedSource], baseline: Score, classes: int) ->
         return "do not transfer", f"{measured}; {risk}. A simple model is the better choice, unless fine-tuning or more labels change that."
     return (
         "undecided",
-        f"{measured}; {risk}. {len(sources)} source(s) cannot be told from no transfer with {baseline.n} labels; a run, or more labels, would tell.",
+        f"{measured}; {risk}. With {baseline.n} labels no source can be told from no transfer; a run, or more labels, would tell.",
     )
 
 

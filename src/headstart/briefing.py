@@ -66,8 +66,14 @@ def print_assessment(console: Console, found: Assessment) -> None:
     """Print the advice, the ranked sources, and what is known of the first."""
     console.print(f"Advice: {found.advice}. {found.words}", style="bold", highlight=False, soft_wrap=True)
     if found.baseline is not None:
-        console.print(f"No transfer ({found.baseline_method}): {found.metric} {with_interval(found.baseline)} on {found.n_used} of {found.n}.", highlight=False)
+        console.print(
+            f"No transfer ({found.baseline_method}): {found.metric} {with_interval(found.baseline)} on {found.n_used} of {found.n}.",
+            highlight=False,
+            soft_wrap=True,
+        )
         console.print(_ranking(found))
+    if found.anchor:
+        console.print(_promises(found))
     for place, source in enumerate(found.sources, 1):
         console.print(f"{place}. {source.name}: {source.why}", highlight=False, soft_wrap=True)
     _first(console, found.sources[0])
@@ -81,17 +87,22 @@ def print_assessment(console: Console, found: Assessment) -> None:
 
 
 def _ranking(found: Assessment) -> Table:
-    tuned = "fine-tuned, foretold" if found.anchor else ""
-    columns = ["source", f"frozen + head, {found.metric}", "gain over none", "P(harm)", *([tuned] if tuned else []), "s"]
-    table = Table(*columns, title="Sources, best first, with 90 % intervals", title_justify="left", box=SIMPLE, **NARROW)
+    title = f"Frozen features + head: {found.metric}, gain over no transfer, 90 % intervals"
+    table = Table("source", "measured", "gain", "P(harm)", "s", title=title, title_justify="left", box=SIMPLE, **NARROW)
     for source in found.sources:
-        if source.frozen is None or source.gain is None:
-            continue
-        low, high = source.gain.interval
-        row = [source.name, with_interval(source.frozen), f"{source.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]", f"{source.gain.p_harm:.2f}"]
-        if tuned and source.fine_tuned is not None:
-            row.append(f"{source.fine_tuned.value:.3f} [{source.fine_tuned.interval[0]:.3f}, {source.fine_tuned.interval[1]:.3f}]")
-        table.add_row(*row, f"{found.times[source.name]:.0f}")
+        if source.frozen is not None and source.gain is not None:
+            low, high = source.gain.interval
+            gain = f"{source.gain.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            table.add_row(source.name, with_interval(source.frozen), gain, f"{source.gain.p_harm:.2f}", f"{found.times[source.name]:.0f}")
+    return table
+
+
+def _promises(found: Assessment) -> Table:
+    table = Table("source", "foretold", "P(harm)", title=f"Fine-tuned, after an anchor run on {found.anchor}", title_justify="left", box=SIMPLE, **NARROW)
+    for source in found.sources:
+        if (told := source.fine_tuned) is not None:
+            low, high = told.interval
+            table.add_row(source.name, f"{told.value:.3f} [{low:.3f}, {high:.3f}]", "-" if told.p_harm is None else f"{told.p_harm:.2f}")
     return table
 
 
