@@ -12,7 +12,7 @@ from headstart.core import InputError
 from headstart.similarity.data import KID, Frechet, frechet_test, kid
 from headstart.similarity.label_shift import LabelShift, classes_shared, label_shift
 from headstart.similarity.marginals import FeatureTests, MomentShifts, feature_tests, moment_shifts
-from headstart.similarity.two_sample import MOST, PAIRED, TwoSample, classifier_test, energy, mmd, permutation_test, pool, sliced_wasserstein
+from headstart.similarity.two_sample import MOST, PAIRED, TwoSample, classifier_test, energy, mmd, one_thread, permutation_test, pool, sliced_wasserstein
 
 FEWEST = 10  # cases of each; below, no test of this file finds anything
 SLOW = 99  # permutations of what is computed anew for each
@@ -72,14 +72,17 @@ class DomainComparison:
         return [f"{_share(tests.share)} of {tests.features:,} features differ by themselves"]
 
     def _labels_in_words(self) -> list[str]:
-        if self.labels is None:
-            return []
-        if not self.labels.shared:
+        if self.classes_shared == 0.0:
             return ["they share no class by name"]
-        low, high = self.labels.interval
-        if self.labels.p > ALPHA:
-            return [f"class frequencies differ by no more than chance may do (p = {self.labels.p:.3f})"]
-        return [f"class frequencies differ by {_share(self.labels.value)} (90% interval {low:.0%} to {high:.0%})"]
+        parts = []
+        if self.classes_shared is not None and self.classes_shared < 1.0:
+            parts.append(f"the source knows {_share(self.classes_shared)} of the target's classes by name")
+        if self.labels is not None and self.labels.p > ALPHA:
+            parts.append(f"class frequencies differ by no more than chance may do (p = {self.labels.p:.3f})")
+        elif self.labels is not None:
+            low, high = self.labels.interval
+            parts.append(f"class frequencies differ by {_share(self.labels.value)} (90% interval {low:.0%} to {high:.0%})")
+        return parts
 
 
 def compare(
@@ -116,23 +119,27 @@ def compare(
     names, source_names = tuple(labels), tuple(source_labels or labels)
     _check_labels("y", y, len(x), names)
     _check_labels("ys", ys, len(xs), source_names)
-    rows = pool(x, xs, seed=seed, most=MOST)
-    few = rows.first(PAIRED)
-    return DomainComparison(
-        n=len(x),
-        m=len(xs),
-        features=x.shape[1],
-        classifier=classifier_test(few),
-        mmd=permutation_test(mmd, few),
-        energy=permutation_test(energy, few),
-        sliced=permutation_test(sliced_wasserstein, few, permutations=SLOW),
-        frechet=frechet_test(few, permutations=SLOW),
-        kid=kid(few),
-        moments=moment_shifts(rows),
-        tests=feature_tests(rows),
-        labels=None if y is None or ys is None else label_shift(np.asarray(y), np.asarray(ys), labels=names, source_labels=source_names, seed=seed),
-        classes_shared=classes_shared(labels, source_labels) if labels and source_labels else None,
-    )
+    shift = None
+    if y is not None and ys is not None:
+        shift = label_shift(np.asarray(y), np.asarray(ys), labels=names, source_labels=source_names, seed=seed)
+    with one_thread():
+        rows = pool(x, xs, seed=seed, most=MOST)
+        few = rows.first(PAIRED)
+        return DomainComparison(
+            n=len(x),
+            m=len(xs),
+            features=x.shape[1],
+            classifier=classifier_test(few),
+            mmd=permutation_test(mmd, few),
+            energy=permutation_test(energy, few),
+            sliced=permutation_test(sliced_wasserstein, few, permutations=SLOW),
+            frechet=frechet_test(few, permutations=SLOW),
+            kid=kid(few),
+            moments=moment_shifts(rows),
+            tests=feature_tests(rows),
+            labels=shift,
+            classes_shared=classes_shared(labels, source_labels) if labels and source_labels else None,
+        )
 
 
 def _share(value: float) -> str:

@@ -32,6 +32,7 @@ from headstart.similarity.two_sample import (
     classifier,
     energy,
     mmd,
+    one_thread,
     permutation_test,
     pool,
     sliced_wasserstein,
@@ -154,8 +155,9 @@ def _between(
     """Return a measure between two samples of features, at most ``most`` cases of each; ``n`` of its score counts the cases of both that were used."""
 
     def compute(evidence: Evidence) -> Score:
-        pooled = pool(*_both(evidence), seed=evidence.seed, most=most)
-        found, interval = value(pooled)
+        with one_thread():
+            pooled = pool(*_both(evidence), seed=evidence.seed, most=most)
+            found, interval = value(pooled)
         return Score(name, found, interval, pooled.n + pooled.m, unit, "data", higher_is_closer=False)
 
     return Measure(name, "data", compute, frozenset({"x", "xs"}), paper, limits, ignores=ignores, at_identity=at_identity)

@@ -7,14 +7,16 @@ holds its level at any n, m and d (Hoeffding 1952); the statistic decides only w
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
+from threadpoolctl import threadpool_limits
 
 from headstart import distance
 from headstart.channels import is_dead
@@ -122,6 +124,15 @@ def pool(x: np.ndarray, xs: np.ndarray, *, seed: int, most: int) -> Pool:
     own, other = (np.argsort(part, kind="stable")[:most] for part in (lots[: len(x)], lots[len(x) :]))
     rows = np.vstack([np.asarray(x[own], dtype=np.float64), np.asarray(xs[other], dtype=np.float64)])
     return Pool(rows, len(own), len(other), np.r_[lots[: len(x)][own], lots[len(x) :][other]], seed)
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a context in which matrix products and PyTorch use one thread: the same bytes on any number of cores.
+
+    Most steps are small: where the other cores are busy, threads that wait for each other took two to three times as long.
+    """
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limits
 
 
 def permutation_test(statistic: Statistic, pooled: Pool, *, permutations: int = PERMUTATIONS) -> TwoSample:
