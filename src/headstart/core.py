@@ -293,7 +293,8 @@ class Source:
     """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use.
 
     ``recipe`` is what builds its architecture without its weights, as plain values for JSON: a saved model needs no package that held weights.
-    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows.
+    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows. One that is ``by_name``
+    is tried only where it is named, not merely because it is there.
     """
 
     name: str
@@ -311,6 +312,7 @@ class Source:
     data: Domain | None = None
     labels: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    by_name: bool = False
 
     @cached_property
     def backbone(self) -> Backbone:
