@@ -10,6 +10,7 @@ from headstart.methods.model.tuned import Tuned
 
 FALL = 1 / 2.6  # of the rate from one layer to the one below: Howard & Ruder 2018, sec. 3.2
 HEAD = 10.0  # times the body's rate for a head that starts from zeros
+ROUNDING = 1e-9  # why: .8 * 3/4 is a hair above .6
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Gradual(Tuned):
         return False
 
     def rates(self, stages: int, progress: float) -> list[float]:
-        thawed = [progress >= self.until * (stages - i) / stages for i in range(stages)]
+        thawed = [progress + ROUNDING >= self.until * (stages - i) / stages for i in range(stages)]
         return [self.decay ** (stages - 1 - i) if thawed[i] else 0.0 for i in range(stages)] + [HEAD]
 
 
