@@ -41,7 +41,7 @@ from headstart.methods.model.stochnorm import Stochastic
 from headstart.methods.needs import require
 from headstart.modality.cutting import cut
 from headstart.modality.families import TIMM
-from headstart.train import fit
+from headstart.train import fit, predict_logits
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -331,3 +331,21 @@ def test_names_that_are_no_method_are_answered_with_the_nearest(names: list[str]
 
 def test_every_method_is_listed_under_its_own_name() -> None:
     assert all(kind.name == name for name, kinds in METHODS.items() for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "kind", [kinds[0] for kinds in METHODS.values() if kinds[0].arm == "fine-tuned" and "classes" not in kinds[0].needs], ids=lambda k: k.name
+)
+def test_numbers_are_learnt_as_well_as_classes(kind: type[Method]) -> None:
+    source = tiny_source()
+    given = numbers(96, 3, 8, 8)
+    with torch.no_grad():
+        features = source.backbone(given).double().numpy()
+        method = kind(steps=150, rate=1e-2, smoothing=0.0, dropout=0.0)  # type: ignore[call-arg]
+        x = source.backbone.below(method.view(source).cuts[0])(given).numpy()
+    y = features @ np.linspace(-1, 1, 10) / features.std(axis=0)[0]  # a planted direction, which a head alone could learn
+    y = (y - y.mean()) / y.std()
+    net = method.build(source, features=features, y=y, classes=0, seed=0)
+    fit(method, net, x, y, seed=0)
+    error = np.square(predict_logits(net, x)[:, 0] - y).mean()
+    assert error < 0.5  # 1 is the error of the mean

@@ -81,7 +81,7 @@ def check_method(method: Method | type[Method], source: Source | None = None) ->
 
 
 def tiny_source() -> Source:
-    """Return three convolutions with BatchNorm and a pooling stage, random weights, running statistics that are not those of a new network.
+    """Return three convolutions with BatchNorm and a pooling stage, random weights, and the statistics of its inputs.
 
     >>> tiny_source().stages
     ('stem', 'mid', 'top', 'pool')
@@ -92,7 +92,9 @@ def tiny_source() -> Source:
         stages: dict[str, nn.Module] = {n: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU()) for n, (i, o) in widths.items()}
         stages["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         body = Backbone(stages, dim=10, preprocess=Preprocess(size=8, crop=1.0), classifier=nn.Linear(10, 5))
-        body.train()(torch.randn(64, 3, 8, 8))
+        with torch.no_grad():
+            for _ in range(30):  # why: each pass moves statistics by a tenth
+                body.train()(torch.randn(32, 3, 8, 8))
     body.eval()
     return Source("tiny", dim=10, stages=tuple(stages), opener=lambda: body, tune_cuts=(0, 1, 2))
 

@@ -66,7 +66,7 @@ def _tuner(name: str) -> type[Method]:
     known = [*METHODS, *ALIASES]
     wanted = ALIASES.get(name, name)
     if wanted not in METHODS:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"There is no method {name!r}.{hint} List them with: headstart methods")
     method = METHODS[wanted][0]
