@@ -20,11 +20,11 @@ FLOOR = {
     **dict.fromkeys(("result", "distance", "assessment", "moments", "spectrum", "channels"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
-    **dict.fromkeys(("train", "views", "runs", "forecast"), 3),
+    **dict.fromkeys(("train", "views", "runs", "forecast", "keeping"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "appraisal"), 6),
-    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing"), 7),
+    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method"), 7),
     "cli": 8,
 }
 DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}

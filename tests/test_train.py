@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headstart.core import Batch, InputError, Net, Source
-from headstart.methods.method import Method, View
+from headstart.keeping import Checkpoint, Settings
+from headstart.methods.method import Method, View, target_loss
 from headstart.train import OutOfTime, fit, gains_from_bfloat16, predict_logits
 
 
@@ -145,3 +146,142 @@ def test_bfloat16_is_used_only_where_it_is_asked_for_and_pays() -> None:
     assert half == pytest.approx(full, rel=0.02)
     assert (half != full) == native
     assert np.isfinite(grouped).all()
+
+
+def moved_on(method: Plain, x: np.ndarray, y: np.ndarray, **how: object) -> tuple[Net, tuple[float, ...]]:
+    net = method.build(Source("s"), features=None, y=y, classes=2, seed=0)
+    after, history = fit(method, net, x, y, seed=0, **how)  # type: ignore[arg-type]
+    return after, history.losses
+
+
+def equal(one: Net, two: Net) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(average=0.9), Settings(held_in=0.25, checks=10, patience=3)], ids=["plain", "average", "held-in"])
+@pytest.mark.parametrize("stop", [1, 7, 24])
+def test_a_training_resumed_from_a_checkpoint_ends_with_the_same_bits(settings: Settings, stop: int) -> None:
+    (x, y), kept = data(), list[Checkpoint]()
+    method = PlainLearningStatistics(steps=24, rate=3e-2)
+    whole, losses = moved_on(method, x, y, settings=settings, keep=(stop, kept.append))
+    again, later = moved_on(method, x, y, settings=settings, resume=kept[0])
+    assert equal(whole, again)
+    assert losses == later
+
+
+@pytest.mark.parametrize("micro", [1, 5, 16])
+def test_parts_of_a_batch_give_the_batchs_own_step(micro: int) -> None:
+    x, y = data()
+    y = (np.arange(64) % 4 == 0).astype(int)  # why unequal: classes then weigh differently in each part
+    method = NoDropout(steps=10)
+    (whole, losses), (parts, theirs) = (moved_on(method, x, y, settings=Settings(micro=m)) for m in (0, micro))
+    assert theirs == pytest.approx(losses, rel=1e-4)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+
+
+@dataclass(frozen=True)
+class NoDropout(Plain):
+    """Smoothed, and without chance."""
+
+    def build(self, source: Source, *, features: np.ndarray | None, y: np.ndarray, classes: int, seed: int) -> Net:
+        net = super().build(source, features=features, y=y, classes=classes, seed=seed)
+        net.head[0] = nn.Identity()
+        return net
+
+    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        return target_loss(net(batch.x), batch.y, weights, smoothing=0.1)
+
+
+@dataclass(frozen=True)
+class Cramped(NoDropout):
+    """Runs out of memory with more than ``room`` cases at once."""
+
+    room: int = 6
+    words: str = "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."
+
+    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+        if len(batch.y) > self.room:
+            raise RuntimeError(self.words)
+        SEEN.append(len(batch.y))
+        return super().loss(net, batch, weights)
+
+
+SEEN: list[int] = []
+
+
+def test_where_memory_runs_out_parts_are_halved_and_the_step_is_the_same() -> None:
+    x, y = data()
+    SEEN.clear()
+    whole, _ = moved_on(NoDropout(steps=10), x, y)
+    cramped, _ = moved_on(Cramped(steps=10), x, y)
+    assert set(SEEN) == {4}  # 32, 16, 8, then 4, and never 8 again
+    for a, b in zip(whole.parameters(), cramped.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("method", [Cramped(room=0), Cramped(words="shapes do not fit")], ids=["one case too many", "another error"])
+def test_other_errors_and_too_little_memory_for_one_case_are_not_hidden(method: Cramped) -> None:
+    x, y = data()
+    with pytest.raises(RuntimeError, match=method.words):
+        moved_on(method, x, y)
+
+
+def test_the_average_of_weights_is_the_one_written_out() -> None:
+    (x, y), kept = data(), list[Checkpoint]()
+    averaged, _ = moved_on(Plain(steps=12), x, y, settings=Settings(average=0.8), keep=(1, kept.append))
+    steps = [c.net["head.1.weight"].double().numpy() for c in kept]
+    expected = steps[0]
+    for t, weights in enumerate(steps[1:], 2):
+        decay = min(0.8, (1 + t) / (10 + t))
+        expected = decay * expected + (1 - decay) * weights
+    np.testing.assert_allclose(averaged.head[1].weight.detach().numpy(), expected, atol=1e-6)
+
+
+def test_early_stopping_serves_the_weights_that_were_best_on_cases_held_in() -> None:
+    x = np.random.default_rng(0).normal(size=(64, 3, 8, 8)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 2, size=64)  # why noise: what is learnt of it makes the held-in loss rise
+    method, kept = NoDropout(steps=60, rate=3e-2), list[Checkpoint]()
+    settings = Settings(held_in=0.25, checks=60, patience=4)
+    served, losses = moved_on(method, x, y, settings=settings, keep=(1, kept.append))
+    _, held = settings.split(y, torch.Generator().manual_seed(0))
+    counts = np.bincount(y)
+    weights = torch.from_numpy(len(y) / (2 * counts)).float()
+
+    def loss(state: dict[str, Tensor]) -> float:
+        net = method.build(Source("s"), features=None, y=y, classes=2, seed=0)
+        net.load_state_dict(state)
+        logits = torch.from_numpy(predict_logits(net, x[held])).float()
+        return float(functional.cross_entropy(logits, torch.from_numpy(y[held]), weight=weights))
+
+    path = [loss(c.net) for c in kept]
+    assert len(losses) == len(path) == int(np.argmin(path)) + 1 + 4 < 60
+    assert loss(served.state_dict()) == pytest.approx(min(path), rel=1e-5)
+
+
+def test_held_in_cases_are_a_share_of_each_class_and_never_its_last() -> None:
+    y = np.array([0] * 20 + [1] * 8 + [2])
+    taught, held = Settings(held_in=0.25).split(y, torch.Generator().manual_seed(0))
+    assert np.bincount(y[held], minlength=3).tolist() == [5, 2, 0]
+    assert sorted([*taught, *held]) == list(range(29))
+
+
+def test_a_tensor_that_two_stages_share_learns_only_if_its_first_stage_does() -> None:
+    shared = nn.Linear(4, 4)
+    net = Net(nn.Sequential(OrderedDict(a=nn.Sequential(shared), b=nn.Sequential(nn.Linear(4, 4), shared))), nn.Linear(4, 2))
+    before = shared.weight.detach().clone()
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    fit(Plain(frozen=1, steps=3), net, x, np.arange(20) % 2, seed=0)
+    assert torch.equal(shared.weight, before)
+
+
+def test_what_only_training_needs_is_gone_afterwards() -> None:
+    x, y = data()
+    net = Plain().build(Source("s"), features=None, y=y, classes=2, seed=0)
+    net.scaffold = nn.ModuleDict({"teacher": nn.Linear(2, 2).requires_grad_(False), "critic": nn.Linear(2, 2)})
+    teacher = net.scaffold["teacher"]
+    weight = teacher.weight.detach().clone()
+    served, _ = fit(Plain(steps=3), net, x, y, seed=0)
+    assert not [name for name in served.state_dict() if "scaffold" in name]
+    assert torch.equal(teacher.weight, weight)
+    assert not teacher.training

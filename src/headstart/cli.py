@@ -35,6 +35,7 @@ def transfer(
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
     engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
+    methods: Annotated[str | None, typer.Option(help="Ways to tune the best source, such as lp-ft,l2-sp. Default: lp-ft. List: headstart methods.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
 ) -> None:
@@ -42,7 +43,7 @@ def transfer(
     from headstart.terminal import Asked, transfer_and_report
 
     what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
-    rest = {"engine": engine, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
+    rest = {"engine": engine, "methods": methods, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
     transfer_and_report(Asked(data, out, budget, seed, source, **what, **rest))  # type: ignore[arg-type]
 
 
@@ -102,6 +103,14 @@ def sources(
     from headstart.listing import print_sources
 
     print_sources(modality=modality, as_json=json, measure=measure)
+
+
+@app.command()
+def methods(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List how can be transferred: each method with what it needs, what it searches, and its paper."""
+    from headstart.listing import print_methods
+
+    print_methods(as_json=json)
 
 
 @app.command()

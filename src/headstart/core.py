@@ -268,12 +268,16 @@ def mean_over_positions(activation: Tensor) -> Tensor:
 
 
 class Net(nn.Module):
-    """What is trained and served: the stages above a cut, and a head. Input: activations at that cut; output: (n, c) logits."""
+    """What is trained and served: the stages above a cut, and a head. Input: activations at that cut; output: (n, c) logits.
 
-    def __init__(self, body: nn.Sequential, head: nn.Module) -> None:
+    ``scaffold`` is what only training needs: a frozen copy of the source, its old classifier. ``train.fit`` takes it down when it is done.
+    """
+
+    def __init__(self, body: nn.Sequential, head: nn.Module, scaffold: nn.ModuleDict | None = None) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self.scaffold = scaffold
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(x))

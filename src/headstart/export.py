@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,15 +213,18 @@ def _restored(plain: dict[str, Any], folder: Path) -> Source:
 
 
 def _net(plain: dict[str, Any], view: View, folder: Path) -> Net:
-    from collections import OrderedDict
-
     from safetensors.torch import load_file
 
     backbone = twin(plain["recipe"], seed=0)
-    linear = nn.Linear(backbone.dim, max(1, len(plain["labels"])))
-    head = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if plain["dropout"] else linear
+    return assembled(backbone, view, load_file(folder / NET_FILE), outputs=max(1, len(plain["labels"])), dropout=plain["dropout"])
+
+
+def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outputs: int, dropout: bool) -> Net:
+    """Return the net that was saved: the backbone's stages above the view's cut and a linear head, with the weights of ``state``."""
+    linear = nn.Linear(backbone.dim, outputs)
+    head = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if dropout else linear
     net = Net(backbone.above(view.cuts[0] if view.cuts else 0), head)
-    net.load_state_dict(load_file(folder / NET_FILE))
+    net.load_state_dict(state)
     return net.eval()
 
 

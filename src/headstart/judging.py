@@ -12,12 +12,12 @@ from headstart.bench import FOLDS, Bench
 from headstart.evaluate import interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
 from headstart.guard import judge, resampled_t
 from headstart.learner import Candidate, Fitted, learn
-from headstart.methods import FineTune, Scratch
+from headstart.methods import METHODS, Method
 from headstart.result import Arm, Score, Trial, Verdict
 from headstart.train import OutOfTime
 
 REPEATS = 3
-LOOPED = frozenset({FineTune.name, Scratch.name})
+LOOPED = frozenset(kind.name for kinds in METHODS.values() for kind in kinds if issubclass(kind, Method))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from headstart.core import Net, Source
 from headstart.methods.method import Arm, Closed, Method, View, space
+from headstart.methods.needs import require
 from headstart.train import fit, predict_logits
 from headstart.views import Views
 
@@ -75,8 +76,17 @@ def learn(
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
 ) -> Fitted:
-    """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows. Raises ``train.OutOfTime``."""
+    """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows.
+
+    Raises
+    ------
+    OutOfTime
+        the deadline passed.
+    InputError
+        the method needs what the source or the target lacks; the loss is no longer a number.
+    """
     method = candidate.method
+    require(method, _source(candidate), classes=classes)
     x = views.array(candidate.view)[rows]
     if isinstance(method, Closed):
         estimator = method.estimator(seed=seed)

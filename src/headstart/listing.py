@@ -1,7 +1,8 @@
-"""What ``headstart sources`` and ``headstart cache`` print."""
+"""What ``headstart sources``, ``headstart methods`` and ``headstart cache`` print."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,28 @@ def print_sources(*, modality: str | None, as_json: bool, measure: bool = False)
     )
 
 
+def print_methods(*, as_json: bool) -> None:
+    """List the methods: level, arm, needs, hyperparameters with their defaults and spaces, paper and limits."""
+    from headstart.methods import ALIASES, METHODS
+
+    rows = [_method_row(name, kind) for name, kinds in METHODS.items() for kind in kinds]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(
+        Column("name", no_wrap=True), "level", Column("arm", no_wrap=True), "needs", "searches", "paper", box=SIMPLE, **{**NARROW, "padding": (0, 1, 0, 0)}
+    )
+    for row in rows:
+        table.add_row(row["name"], row["level"], row["arm"], ", ".join(row["needs"]) or "-", ", ".join(row["hyperparameters"]), row["paper"].split(",")[0])
+    console = Console()
+    console.print(table)
+    for other, name in ALIASES.items():
+        console.print(f"{other} is {name}.", highlight=False)
+    console.print(
+        "Try some: headstart transfer ... --methods lp-ft,l2-sp. Spaces and limits of each: headstart methods --json", highlight=False, soft_wrap=True
+    )
+
+
 def print_cache(*, clear: bool, as_json: bool) -> None:
     """Say where activations lie and what they take, by source; or remove them and say what was freed."""
     from headstart.activations.store import Store, default_root
@@ -115,6 +138,18 @@ def _row(source: Source, costs: dict[str, float]) -> dict[str, Any]:
     # why: hashing weights only to look a cost up would make listing slow, so a cost is only sought where one was ever measured
     cost = costs.get(source.weights_sha256) if here and costs else None
     return {key: getattr(source, key) for key in KEYS} | {"installed": here, "seconds_each": cost}
+
+
+def _method_row(name: str, kind: type[Any]) -> dict[str, Any]:
+    from headstart.methods import space
+
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+    knobs = {
+        field: {"default": defaults[field], **({"choices": list(k.choices)} if k.choices else {"low": k.low, "high": k.high, "log": k.log})}
+        for field, k in space(kind).items()
+    }
+    what = {"name": name, "class": kind.__name__, "level": kind.level, "arm": kind.arm, "needs": sorted(kind.needs)}
+    return {**what, "hyperparameters": knobs, "paper": kind.paper, "limits": kind.limits}
 
 
 def _mib(size: int) -> str:

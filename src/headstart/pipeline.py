@@ -21,10 +21,13 @@ from headstart.evaluate import metric, reach, temperature
 from headstart.export import Predictor, load
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
+from headstart.methods import FineTune, Method, tuners
 from headstart.modality import door
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
+
+DEFAULT: tuple[type[Method], ...] = (FineTune,)  # tunes the weights where no method is named
 
 
 def transfer(
@@ -37,6 +40,7 @@ def transfer(
     skip_unreadable: bool = False,
     margin: float = 0.0,
     engine: str = "auto",
+    methods: Sequence[str] | None = None,
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -53,6 +57,8 @@ def transfer(
     margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
     engine : what runs frozen stages, one of ``activations.engines.ENGINES``. "auto", the default, takes the fastest whose features agree with those of
         PyTorch in float32 (see ``choice``); with fewer than 1,000 inputs, where measuring is not paid back, it takes PyTorch in float32
+    methods : names of the methods that tune the best source's weights, such as ("lp-ft", "l2-sp"); ``None``: LP-FT alone (``headstart methods`` lists
+        them). Baselines and frozen features are measured in any case
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -63,7 +69,7 @@ def transfer(
     Raises
     ------
     InputError
-        the task, a source, the budget or the folder cannot be used, in one line.
+        the task, a source, a method, the budget or the folder cannot be used, in one line.
 
     Examples
     --------
@@ -79,31 +85,34 @@ def transfer(
     bare = next((s for s in sources if not s.recipe), None)
     if out is not None and bare is not None:
         raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
+    chosen = DEFAULT if methods is None else tuners(methods)
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
-        run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin, engine=engine)
+        run.claim(
+            task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin, engine=engine, methods=methods and [m.name for m in chosen]
+        )
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
         with full_disk_explained(run.folder):
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine)
-            result = _story(bench, margin=margin, command=command)
+            result = _story(bench, methods=chosen, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)
         return result
 
 
-def _story(bench: Bench, *, margin: float, command: str) -> Result:
+def _story(bench: Bench, *, methods: Sequence[type[Method]], margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
     plan.frozen(bench, ranked)
     plan.from_scratch(bench)
-    plan.fine_tuned(bench)
+    plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
     answer, winner = verdict(bench, arms, margin=margin)

@@ -15,7 +15,8 @@ from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
-from headstart.methods import SIMPLE, Closed, FineTune, Probe, ProbeRegressor, Scratch, space
+from headstart.methods import SIMPLE, Closed, FineTune, Method, Probe, ProbeRegressor, Scratch, space
+from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
 from headstart.sources import twin
@@ -115,18 +116,30 @@ def from_scratch(bench: Bench) -> None:
     bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
 
 
-def fine_tuned(bench: Bench) -> None:
-    """Fine-tune the best source from its stored activations, first by the defaults, then deeper, then as TPE proposes."""
+def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> None:
+    """Tune the best source, each method first by its defaults, then deeper, then as TPE proposes; several methods share the proposals."""
     top = bench.search.best("frozen")
-    if top is None or not bench.sources[top.source or ""].tune_cuts:
+    if top is None:
+        return
+    source = bench.sources[top.source or ""]
+    able = _able(bench, methods, source)
+    if not source.tune_cuts or not able:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
-    source = bench.sources[top.source or ""]
     # why: without a rival the defaults are never given up, so that a report has a fine-tuned arm wherever time allows
-    bench.search.fixed([Candidate(FineTune(), source)], deadline=deadline)
-    deeper = [Candidate(FineTune(depth=1), source)] if bench.clock.budget >= DEEPER_FROM or source.modality == "tabular" else []
-    bench.search.fixed(deeper, deadline=deadline, rival=top)
-    bench.search.propose(FineTune(), [source], count=bench.count(per=60, low=2, high=20) - 2, deadline=deadline, rival=top)
+    bench.search.fixed([Candidate(method, source) for method in able], deadline=deadline)
+    if bench.clock.budget >= DEEPER_FROM or source.modality == "tabular":
+        deeper = [Candidate(with_params(method, {"depth": 1}), source) for method in able if "depth" in space(method)]
+        bench.search.fixed(deeper, deadline=deadline, rival=top)
+    for method in able:
+        bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
+
+
+def _able(bench: Bench, methods: Sequence[type[Method]], source: Source) -> list[Method]:
+    """Return those of the methods that the source and the task have what it takes for; say of the others what is missing."""
+    why = {method: unmet(method, source, classes=bench.classes) for method in methods}
+    bench.notes.extend(words for words in why.values() if words)
+    return [method() for method, words in why.items() if not words]
 
 
 @dataclass(frozen=True)

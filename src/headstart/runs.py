@@ -50,7 +50,18 @@ class Run:
         """Whether its result is written."""
         return (self.folder / RESULT_FILE).exists()
 
-    def claim(self, task: Task, inspection: Inspection, sources: Sequence[str], *, budget: float, seed: int, margin: float, engine: str) -> None:
+    def claim(
+        self,
+        task: Task,
+        inspection: Inspection,
+        sources: Sequence[str],
+        *,
+        budget: float,
+        seed: int,
+        margin: float,
+        engine: str,
+        methods: Sequence[str] | None = None,
+    ) -> None:
         """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
         mine: dict[str, Any] = {
             "task": task.target.name,
@@ -60,6 +71,7 @@ class Run:
             "seed": seed,
             "margin": margin,
             "engine": engine,
+            "methods": methods,
             "headstart": version("headstart"),
         }
         path = self.folder / RUN_FILE

@@ -98,6 +98,7 @@ class Asked:
     kind: str | None = None
     group_by: str | None = None
     engine: str = "auto"
+    methods: str | None = None
     margin: float = 0.0
     skip_unreadable: bool = False
     command: str = ""
@@ -110,7 +111,11 @@ def transfer_and_report(asked: Asked) -> None:
 
     seconds = parse_budget(asked.budget)
     import headstart as hs
+    from headstart.methods import tuners
 
+    methods = None if asked.methods is None else [name.strip() for name in asked.methods.split(",") if name.strip()]
+    if methods is not None:
+        tuners(methods)  # why here: a misspelt name is told before any file is read
     task = task_of(asked)
     pool = pool_of(asked, task)
     with Bars(console, seconds) as bars:
@@ -123,6 +128,7 @@ def transfer_and_report(asked: Asked) -> None:
             skip_unreadable=asked.skip_unreadable,
             margin=asked.margin,
             engine=asked.engine,
+            methods=methods,
             observer=bars,
             command=asked.command,
         )

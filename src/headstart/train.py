@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.activations.engines import tune_allocator
+from headstart.activations.engines import is_out_of_memory, tune_allocator
 from headstart.core import Batch, InputError, Net
-from headstart.methods.method import Method
+from headstart.keeping import Checkpoint, Progress, Settings
+from headstart.methods.method import Method, target_loss
 
-BATCH = 32
 WARMUP = 0.1
-WEIGHT_DECAY = 0.01
 CLIP = 1.0
+PREPARED = 4  # batches that a method may look at before the first step
+PLAIN = Settings()
 
 
 class OutOfTime(Exception):
@@ -46,12 +47,15 @@ def fit(
     reduced: bool = False,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
+    settings: Settings = PLAIN,
+    resume: Checkpoint | None = None,
+    keep: tuple[int, Callable[[Checkpoint], None]] | None = None,
 ) -> tuple[Net, History]:
-    """Train ``net`` in place with AdamW on activations ``x`` (n, ...) and targets ``y`` (n,); return it with its history.
+    """Train ``net`` in place with AdamW on activations ``x`` (n, ...) and targets ``y`` (n,); return it with its history, its scaffold taken down.
 
     Integers are class codes, floats are numbers to regress.
 
-    Linear warm-up over a tenth of the steps, then a cosine to 0; gradients clipped to norm 1; weight decay 0.01 on matrices and kernels,
+    Linear warm-up over a tenth of the steps, then a cosine to 0; gradients clipped to norm 1; the method's weight decay on matrices and kernels,
     none on biases and norms (the defaults that fine-tuning recipes agree on). Classes count alike, however many cases each has.
 
     Parameters
@@ -59,6 +63,9 @@ def fit(
     reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
+    settings : batches, an average of the weights, early stopping
+    resume : go on from there; everything else must be as it was, and ``net`` built alike
+    keep : after every so many steps, what is called with a checkpoint
 
     Raises
     ------
@@ -70,34 +77,46 @@ def fit(
     tune_allocator()
     reduced = reduced and gains_from_bfloat16(net)
     generator = torch.Generator().manual_seed(seed)
-    numbers = np.asarray(y).dtype.kind == "f"
-    classes = torch.ones(0) if numbers else _class_weights(y, net)
-    targets = torch.from_numpy(np.asarray(y, dtype=np.float32 if numbers else np.int64))
-    losses: list[float] = []
-    stages = _stages(net)
-    groups = _parameter_groups(stages)
-    optimiser = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0)
+    targets, classes = _targets(y, net)
+    taught, held = settings.split(np.asarray(y), generator)
+
+    def take(rows: Tensor | np.ndarray) -> Batch:
+        return Batch(_tensor(x, rows), targets[rows])
+
+    size = min(settings.batch, len(taught))
+    batches = [torch.from_numpy(taught)[rows] for rows in _batches(len(taught), method.steps, generator, size=size)]
+    stages, learners = len([*net.body.children()]), _learners(net, method)
+    optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in learners], lr=0.0, weight_decay=0.0)
+    micro = settings.micro or size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for step, rows in enumerate(_batches(len(y), method.steps, generator)):
+        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique()), classes)
+        state = Progress() if resume is None else resume.restore(net, optimiser)
+        for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
                 raise OutOfTime
-            factors = method.rates(len(stages) - 1, step / method.steps)
-            _set_modes(net, stages, factors, method)
-            for group in optimiser.param_groups:
-                group["lr"] = method.rate * factors[group["stage"]] * _schedule(step, method.steps)
-            batch = Batch(_tensor(x, rows), targets[rows])
-            with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-                loss = torch.stack([term.float() for term in method.loss(net, batch, classes).values()]).sum()
-            losses.append(_finite(float(loss.detach()), step, method))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            if len(held) and state.waited >= settings.patience:
+                break
+            factors = method.rates(stages, step / method.steps)
+            _set_modes(net, learners, factors, state.multiples, method)
+            loss, micro = _backward(method, net, optimiser, take(batches[step]), classes, step=step, micro=micro, reduced=reduced)
+            state.losses.append(loss)
+            if step % max(1, len(taught) // size) == 0:
+                state.multiples = method.multiples(net)
+            for one, group in zip(learners, optimiser.param_groups, strict=True):
+                group["lr"] = method.rate * factors[one.stage] * state.multiples.get(one.name, 1.0) * _schedule(step, method.steps)
             nn.utils.clip_grad_norm_((p for p in net.parameters() if p.grad is not None), CLIP)
             optimiser.step()
+            state.step = step + 1
+            if settings.average:
+                state.blend(net, settings.average)
+            if len(held) and state.step % max(1, method.steps // settings.checks) == 0:
+                state.judge(net, _loss_on(net, take(held), classes, size=size))
+            if keep is not None and state.step % keep[0] == 0:
+                keep[1](Checkpoint.of(net, optimiser, state))
             if progress is not None:
-                progress((step + 1) / method.steps)
-    net.requires_grad_(True)
-    return net.eval(), History(tuple(losses))
+                progress(state.step / method.steps)
+    return _finished(net, state), History(tuple(state.losses))
 
 
 def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
@@ -128,37 +147,101 @@ def _tensor(x: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
-def _batches(n: int, steps: int, generator: torch.Generator) -> list[Tensor]:
+def _batches(n: int, steps: int, generator: torch.Generator, *, size: int) -> list[Tensor]:
     """Shuffled passes over the rows, cut into full batches, so that BatchNorm never sees a batch of one."""
-    size = min(BATCH, n)
     per_pass = n // size
     passes = [torch.randperm(n, generator=generator)[: per_pass * size].split(size) for _ in range(math.ceil(steps / per_pass))]
     return [rows for one in passes for rows in one][:steps]
 
 
-def _stages(net: Net) -> list[nn.Module]:
-    return [*net.body.children(), net.head]
+@dataclass(frozen=True)
+class _Learner:
+    """A tensor that may learn: its name in the net, its stage (the last is the head), and its weight decay."""
+
+    name: str
+    tensor: nn.Parameter
+    stage: int
+    decay: float
+    allowed: bool
 
 
-def _parameter_groups(stages: list[nn.Module]) -> list[dict[str, object]]:
-    groups: list[dict[str, object]] = []
-    for i, stage in enumerate(stages):
-        matrices = [p for p in stage.parameters() if p.ndim > 1]
-        vectors = [p for p in stage.parameters() if p.ndim <= 1]
-        groups += [{"params": ps, "stage": i, "weight_decay": decay} for ps, decay in ((matrices, WEIGHT_DECAY), (vectors, 0.0)) if ps]
-    return groups
+def _learners(net: Net, method: Method) -> list[_Learner]:
+    """List every tensor of the body and the head once, in the stage that holds it first, and what learns of the scaffold with the head."""
+    parts: list[tuple[str, nn.Module]] = [*((f"body.{name}", stage) for name, stage in net.body.named_children()), ("head", net.head)]
+    head = len(parts) - 1
+    if net.scaffold is not None:
+        parts.append(("scaffold", net.scaffold))
+    found: dict[nn.Parameter, _Learner] = {}
+    for i, (prefix, part) in enumerate(parts):
+        for path, module in part.named_modules(prefix=prefix):
+            for name, tensor in module.named_parameters(recurse=False):
+                if tensor not in found and (i <= head or tensor.requires_grad):
+                    allowed = i >= head or method.learns(module, name)
+                    decay = method.weight_decay if tensor.ndim > 1 else 0.0
+                    found[tensor] = _Learner(f"{path}.{name}", tensor, min(i, head), decay, allowed)
+    return list(found.values())
 
 
-def _set_modes(net: Net, stages: list[nn.Module], factors: list[float], method: Method) -> None:
+def _set_modes(net: Net, learners: Sequence[_Learner], factors: Sequence[float], multiples: dict[str, float], method: Method) -> None:
     net.train()
-    for stage, factor in zip(stages, factors, strict=True):
-        stage.requires_grad_(factor > 0)
+    for stage, factor in zip([*net.body.children(), net.head], factors, strict=True):
         if factor == 0:
             stage.eval()  # why: a frozen BatchNorm would still move its running statistics, and the stage would drift without a gradient
+    for one in learners:
+        one.tensor.requires_grad_(one.allowed and factors[one.stage] > 0 and multiples.get(one.name, 1.0) > 0)
+    for part in () if net.scaffold is None else net.scaffold.values():
+        part.train(any(p.requires_grad for p in part.parameters()))
     if method.freezes_statistics:
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def _backward(
+    method: Method, net: Net, optimiser: torch.optim.Optimizer, batch: Batch, classes: Tensor, *, step: int, micro: int, reduced: bool
+) -> tuple[float, int]:
+    """Leave the gradients of the batch's loss in the net; return the loss and how many cases memory held at once."""
+    random = torch.get_rng_state()
+    while True:
+        optimiser.zero_grad(set_to_none=True)
+        try:
+            return _accumulated(method, net, batch, classes, step=step, micro=micro, reduced=reduced), micro
+        except (MemoryError, RuntimeError) as error:
+            if micro == 1 or not is_out_of_memory(error):
+                raise
+        micro = (micro + 1) // 2
+        torch.set_rng_state(random)
+
+
+def _accumulated(method: Method, net: Net, batch: Batch, classes: Tensor, *, step: int, micro: int, reduced: bool) -> float:
+    """Add up gradients part by part; each part's mean loss counts by its share of the batch's weights, so that the sum is the batch's own mean."""
+    case_weights = classes[batch.y] if len(classes) else torch.ones(len(batch.y))
+    whole = 0.0
+    for rows in torch.arange(len(batch.y)).split(micro):
+        part = Batch(batch.x[rows], batch.y[rows]) if len(rows) < len(batch.y) else batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            loss = torch.stack([term.float() for term in method.loss(net, part, classes).values()]).sum()
+        if len(rows) < len(batch.y):
+            loss = loss * (case_weights[rows].sum() / case_weights.sum())
+        whole += _finite(float(loss.detach()), step, method)
+        loss.backward()
+    return whole
+
+
+def _finished(net: Net, state: Progress) -> Net:
+    """Return the net with the weights to serve, without its scaffold, in evaluation mode."""
+    if (served := state.served()) is not None:
+        net.load_state_dict(served)
+    net.scaffold = None
+    return net.requires_grad_(True).eval()
+
+
+def _loss_on(net: Net, batch: Batch, classes: Tensor, *, size: int) -> float:
+    """Return the target's loss, without the method's penalties, in evaluation mode."""
+    net.eval()
+    with torch.no_grad():
+        output = torch.cat([net(part) for part in batch.x.split(size)])
+        return float(torch.stack(list(target_loss(output, batch.y, classes).values())).sum())
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -166,6 +249,13 @@ def _schedule(step: int, steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _targets(y: np.ndarray, net: Net) -> tuple[Tensor, Tensor]:
+    """Return targets (n,), and weights (c,) that make classes count alike: none for numbers."""
+    if np.asarray(y).dtype.kind == "f":
+        return torch.from_numpy(np.asarray(y, dtype=np.float32)), torch.ones(0)
+    return torch.from_numpy(np.asarray(y, dtype=np.int64)), _class_weights(y, net)
 
 
 def _class_weights(y: np.ndarray, net: Net) -> Tensor:

@@ -51,10 +51,10 @@ def _work(backbone: Backbone) -> tuple[float, ...]:
     """Operations of each stage for one input, and what moving its numbers costs, counted as operations."""
     if backbone not in _COUNTED:
         counts = []
-        with torch.inference_mode():
+        with torch.enable_grad():  # why: without, the counter fails where a network hands its own weights to a module (DeBERTa)
             x = sample(backbone, 1)
             for stage in backbone.stages.values():
-                x, work = _counted(stage, x)
+                x, work = _counted(stage, x.detach())
                 counts.append(work)
         _COUNTED[backbone] = tuple(counts)
     return _COUNTED[backbone]

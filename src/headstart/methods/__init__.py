@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
+from headstart.core import InputError
 from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
+from headstart.methods.model.bss import BSS
+from headstart.methods.model.co_tuning import CoTuning
+from headstart.methods.model.delta import DELTA
 from headstart.methods.model.fine_tune import FineTune
+from headstart.methods.model.gradual import Discriminative, Gradual
+from headstart.methods.model.l2sp import L2SP
+from headstart.methods.model.layers import KeepFirst, KeepLast
+from headstart.methods.model.sparse import BitFit, NormOnly
+from headstart.methods.model.stochnorm import StochNorm
+from headstart.methods.model.surgical import AutoRGN, Surgical
+from headstart.methods.model.whole import FineTuneAll, FineTuneFrom
 from headstart.methods.scratch import Scratch
 from headstart.methods.simple import SIMPLE, SimpleImage, SimpleTable, SimpleText
 
@@ -13,22 +27,85 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "scratch": (Scratch,),
     "frozen + head": (Probe, ProbeRegressor),
     "fine-tune": (FineTune,),
+    "fine-tune-all": (FineTuneAll,),
+    "fine-tune-from": (FineTuneFrom,),
+    "gradual": (Gradual,),
+    "discriminative": (Discriminative,),
+    "bitfit": (BitFit,),
+    "norm-only": (NormOnly,),
+    "surgical": (Surgical,),
+    "auto-rgn": (AutoRGN,),
+    "l2-sp": (L2SP,),
+    "delta": (DELTA,),
+    "bss": (BSS,),
+    "stochastic-norm": (StochNorm,),
+    "co-tuning": (CoTuning,),
+    "keep-first": (KeepFirst,),
+    "keep-last": (KeepLast,),
 }
+ALIASES = {"lp-ft": "fine-tune"}  # what papers call what is listed under another name
+
+
+def tuners(names: Sequence[str]) -> tuple[type[Method], ...]:
+    """Return the methods of those names that tune a source's weights, once each, in that order.
+
+    >>> [method.name for method in tuners(["lp-ft", "l2-sp", "fine-tune"])]
+    ['fine-tune', 'l2-sp']
+
+    Raises
+    ------
+    InputError
+        no name; no such method (with the nearest names); one that is always measured, such as a baseline.
+    """
+    if not names:
+        raise InputError("No method was named. List them with: headstart methods")
+    return tuple(dict.fromkeys(_tuner(name) for name in names))
+
+
+def _tuner(name: str) -> type[Method]:
+    known = [*METHODS, *ALIASES]
+    wanted = ALIASES.get(name, name)
+    if wanted not in METHODS:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"There is no method {name!r}.{hint} List them with: headstart methods")
+    method = METHODS[wanted][0]
+    if not issubclass(method, Method) or method.arm != "fine-tuned":
+        raise InputError(f"Method {name!r} is measured in every run. Name methods that tune a source's weights: headstart methods")
+    return method
+
 
 __all__ = [
+    "ALIASES",
+    "BSS",
+    "DELTA",
+    "L2SP",
     "METHODS",
     "SIMPLE",
+    "AutoRGN",
+    "BitFit",
     "Closed",
+    "CoTuning",
+    "Discriminative",
     "FineTune",
+    "FineTuneAll",
+    "FineTuneFrom",
+    "Gradual",
+    "KeepFirst",
+    "KeepLast",
     "Knob",
     "Method",
+    "NormOnly",
     "Probe",
     "ProbeRegressor",
     "Scratch",
     "SimpleImage",
     "SimpleTable",
     "SimpleText",
+    "StochNorm",
+    "Surgical",
     "View",
     "knob",
     "space",
+    "tuners",
 ]

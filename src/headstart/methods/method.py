@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from headstart.core import Batch, Net, Source
@@ -70,6 +70,9 @@ class Closed(ABC):
     name: ClassVar[str]
     arm: ClassVar[Arm]
     level: ClassVar[Level]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    paper: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
 
     @abstractmethod
     def view(self, source: Source | None) -> View:
@@ -81,15 +84,23 @@ class Closed(ABC):
 
 
 class Method(ABC):
-    """A method that is trained by the one loop, ``headstart.train.fit``."""
+    """A method that is trained by the one loop, ``headstart.train.fit``.
+
+    It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``prepare`` and ``multiples``
+    refine the answers for the few methods that tell tensors of one stage apart, or look at the data first; as they stand they change nothing.
+    ``needs`` names what the source and the task must have, see ``methods.needs``.
+    """
 
     name: ClassVar[str]
     arm: ClassVar[Arm]
     level: ClassVar[Level]
     needs: ClassVar[frozenset[str]] = frozenset()
+    paper: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
     steps: int
     rate: float
     freezes_statistics: ClassVar[bool] = True  # BatchNorm keeps the source's running statistics, also where weights learn
+    weight_decay: ClassVar[float] = 0.01  # on matrices and kernels, none on biases and norms; AdamW's own default, which most recipes keep
 
     @abstractmethod
     def view(self, source: Source | None) -> View:
@@ -110,6 +121,21 @@ class Method(ABC):
     @abstractmethod
     def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
         """Return what is minimised, term by term; ``weights`` (c,) makes the classes count alike and is empty for regression."""
+
+    def learns(self, module: nn.Module, name: str) -> bool:
+        """Whether the tensor ``name`` of that module of the body may learn at all, where its stage does. The head always learns."""
+        return True
+
+    def prepare(self, net: Net, batch: Batch, weights: Tensor) -> None:
+        """Look at a few training cases once, before the first step, and fill what the scaffold holds. ``net`` is in evaluation mode."""
+        return
+
+    def multiples(self, net: Net) -> dict[str, float]:
+        """Return a further multiple of ``rate`` for tensors by name; 0 freezes, absent is 1.
+
+        Asked on the first batch of every pass over the cases, when each learning tensor has its gradient.
+        """
+        return {}
 
     @property
     def starts_from_probe(self) -> bool:

@@ -32,6 +32,8 @@ class Scratch(Method):
     arm: ClassVar[Arm] = "baseline"
     level: ClassVar[Level] = "none"
     freezes_statistics: ClassVar[bool] = False
+    paper: ClassVar[str] = "He et al. 2019, Rethinking ImageNet pre-training"
+    limits: ClassVar[str] = "needs many labels; images are made small"
 
     twin: Callable[[int], Backbone]
     source: str = ""

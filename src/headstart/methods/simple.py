@@ -39,6 +39,8 @@ class SimpleImage(Closed):
     name: ClassVar[str] = "simple"
     arm: ClassVar[Arm] = "baseline"
     level: ClassVar[Level] = "none"
+    paper: ClassVar[str] = "Dalal & Triggs 2005, Histograms of oriented gradients"
+    limits: ClassVar[str] = "sees no more than pixels, gradients and colours"
 
     features: str = knob("handmade", choices=("handmade", "pixels"))
     model: str = knob("svm", choices=("svm", "linear", "forest"))
@@ -72,6 +74,8 @@ class SimpleText(Closed):
     name: ClassVar[str] = "simple"
     arm: ClassVar[Arm] = "baseline"
     level: ClassVar[Level] = "none"
+    paper: ClassVar[str] = "Joachims 1998, Text categorization with support vector machines"
+    limits: ClassVar[str] = "knows words, not what they mean"
 
     features: str = knob("words", choices=("words", "chars"))
     model: str = knob("linear", choices=("linear", "svm"))
@@ -117,6 +121,8 @@ class SimpleTable(Closed):
     name: ClassVar[str] = "simple"
     arm: ClassVar[Arm] = "baseline"
     level: ClassVar[Level] = "none"
+    paper: ClassVar[str] = "Friedman 2001, Greedy function approximation"
+    limits: ClassVar[str] = "knows this table alone"
 
     model: str = knob("boosting", choices=("boosting", "linear", "svm", "forest"))
     strength: float = knob(3.0, choices=(0.3, 3.0, 30.0))

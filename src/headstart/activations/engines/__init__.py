@@ -20,7 +20,20 @@ from headstart.core import Backbone, InputError, Preprocess, Source, TextInput
 if TYPE_CHECKING:
     from headstart.activations.store import Space
 
-__all__ = ["ENGINES", "Engine", "Outputs", "Wanted", "available", "described", "forward", "open_engine", "require", "revision", "tune_allocator"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Outputs",
+    "Wanted",
+    "available",
+    "described",
+    "forward",
+    "is_out_of_memory",
+    "open_engine",
+    "require",
+    "revision",
+    "tune_allocator",
+]
 
 Wanted = Sequence[tuple[Literal["pooled", "raw"], int]]
 Engine = Callable[[Tensor], list[np.ndarray]]
@@ -141,12 +154,17 @@ def forward(engine: Engine, x: Tensor) -> list[np.ndarray]:
     try:
         return engine(x)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(word in str(error).lower() for word in MEMORY):
+        if not is_out_of_memory(error):
             raise
         if len(x) == 1:
             raise InputError("Memory ran out with a single input in the network. Close other programs, or choose a smaller source.") from None
     half = (len(x) + 1) // 2
     return [np.concatenate(both) for both in zip(forward(engine, x[:half]), forward(engine, x[half:]), strict=True)]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; libraries say it in words only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error).lower() for word in MEMORY)
 
 
 def sample(backbone: Backbone, n: int) -> Tensor:

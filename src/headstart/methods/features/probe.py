@@ -37,6 +37,8 @@ class Probe(Closed):
     name: ClassVar[str] = "frozen + head"
     arm: ClassVar[Arm] = "frozen"
     level: ClassVar[Level] = "feature"
+    paper: ClassVar[str] = "Kornblith et al. 2019, Do better ImageNet models transfer better?"
+    limits: ClassVar[str] = "cannot move the features towards the task"
 
     head: str = knob("ridge", choices=("ridge", "logistic", "knn"))
     back: int = knob(0, choices=(0, 1, 2, 3))
@@ -71,6 +73,8 @@ class ProbeRegressor(Closed):
     name: ClassVar[str] = "frozen + head"
     arm: ClassVar[Arm] = "frozen"
     level: ClassVar[Level] = "feature"
+    paper: ClassVar[str] = "Kornblith et al. 2019, Do better ImageNet models transfer better?"
+    limits: ClassVar[str] = "cannot move the features towards the task"
 
     head: str = knob("ridge", choices=("ridge", "knn"))
     back: int = knob(0, choices=(0, 1, 2, 3))

@@ -1,0 +1,39 @@
+"""What a method may need of the source and the task, and what is said where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from headstart.core import InputError, Source
+from headstart.methods.method import Closed, Method
+
+# name: what it is, in words, and whether a source and a task of so many classes (0 for regression) have it
+NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
+    "source.classifier": ("a source that comes with its own classifier", lambda source, classes: source.backbone.classifier is not None),
+    "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
+    "classes": ("a target of classes", lambda source, classes: classes > 0),
+}
+
+
+def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int) -> str:
+    """Return what is missing for the method, as a sentence; "" where nothing is.
+
+    >>> from headstart.methods.model.co_tuning import CoTuning
+    >>> from headstart.core import Backbone
+    >>> unmet(CoTuning, Source("s", opener=lambda: Backbone({}, dim=1)), classes=2)
+    "Method 'co-tuning' needs a source that comes with its own classifier; 's' is not one. Choose another method: headstart methods."
+    """
+    for need in sorted(method.needs):
+        words, holds = NEEDS[need]
+        if not holds(source, classes):
+            why = "the target is numbers" if need == "classes" else f"{source.name!r} is not one"
+            return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
+    return ""
+
+
+def require(method: Closed | Method, source: Source, *, classes: int) -> None:
+    """Raise ``InputError`` where the method misses what it needs."""
+    if why := unmet(method, source, classes=classes):
+        raise InputError(why)
