@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -174,7 +175,8 @@ def sample(backbone: Backbone, n: int) -> Tensor:
         return torch.randn(n, len(look.mean), look.size, look.size, generator=torch.Generator().manual_seed(0))
     if isinstance(look, TextInput):
         return torch.ones(n, min(8, look.max_length), 2, dtype=torch.int64)
-    return torch.zeros(n, len(look.columns))
+    # why the encoding: a column of categories takes one number for each of them
+    return torch.zeros(n, len(json.loads(look.encoding)) if look.encoding else len(look.columns))
 
 
 def _version(package: str) -> str:
