@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,14 @@ from headstart.evaluate import folds, interval_of_mean, metric, share_tested
 from headstart.evidence import THINGS
 from headstart.guard import judge
 from headstart.learner import Candidate
-from headstart.looking import Sight, agreement, layers, look, naming, unlike
+from headstart.looking import Sight, agreement, features_of, layers, look, naming
 from headstart.methods import SIMPLE, FineTune, Probe, ProbeRegressor
 from headstart.modality import door
 from headstart.result import Score, Trial
 from headstart.runs import data_sha256
 from headstart.search import Clock
 from headstart.similarity.label_names import Embed
-from headstart.similarity.structure import structure
-from headstart.views import Views
+from headstart.unlabelled import describe, versions
 
 MOST = 2000  # cases that are looked at: the standard error of an accuracy is then a point at most
 # the baselines that are tried: one of each kind, since a tuned choice among all is the run's business and costs minutes
@@ -41,11 +39,6 @@ BASELINES = {
     "text": ({"features": "words", "model": "linear"}, {"features": "chars", "model": "linear"}),
     "tabular": ({"model": "boosting"}, {"model": "linear"}),
 }
-UNKNOWN = (
-    "which source is best for labels that are not there yet",
-    "what score can be reached, with transfer or without",
-    "the risk of negative transfer: label about 50 cases and ask again",
-)
 
 
 def assess(
@@ -87,7 +80,7 @@ def assess(
     --------
     >>> assess(Task("detection", "image", Domain("d", ["a.png"])), [])
     Traceback (most recent call last):
-    headstart.core.InputError: Headstart cannot assess image detection yet; it can classification and regression.
+    headstart.core.InputError: Headstart cannot assess image detection yet; it can assess classification and regression.
     """
     observer = Silent() if observer is None else observer
     began = time.monotonic()
@@ -98,7 +91,8 @@ def assess(
     second = None if other is None else _sampled(*_read(other, observer, skip_unreadable=skip_unreadable), seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         if task.target.y is None:
-            return _without_labels(_sampled(task, inspection, seed=seed), sources, second, n=len(task.target), seed=seed, engine=engine, observer=observer)
+            some = _sampled(task, inspection, seed=seed)
+            return describe(some, sources, second, n=len(task.target), seed=seed, engine=engine, observer=observer)
         part, part_inspection = _training_part(task, inspection, seed=seed)
         given = {"folder": Path(scratch), "clock": Clock(math.inf), "observer": observer, "seed": seed, "engine": engine}
         bench = set_up(part, part_inspection, sources, **given, share=0.0)  # type: ignore[arg-type]
@@ -176,7 +170,7 @@ class _Appraiser:
             unknown=(),
             notes=tuple(self.bench.notes),
             seed=self.bench.seed,
-            versions=_versions(),
+            versions=versions(),
             times=self.times,
         )
 
@@ -202,7 +196,7 @@ class _Appraiser:
         self.bench.observer.phase(f"measuring {name}", None)
         self.bench.search.fixed([Candidate(Probe() if self.bench.classes else ProbeRegressor(), source)], deadline=math.inf)
         self.trials[name] = self.bench.search.trials[-1]
-        other = None if self.other is None else (*self.other, _features_of(self.other, source, views))
+        other = None if self.other is None else (*self.other, features_of(self.other, source, views))
         self.sights[name] = look(source, views, self.bench.task, self.bench.y, other=other, embed=self.embed, seed=self.bench.seed)
         self.times[name] = time.monotonic() - began
 
@@ -311,83 +305,3 @@ def _advice(sources: Sequence[AssessedSource], baseline: Score, classes: int) ->
         "undecided",
         f"{measured}; {risk}. With {baseline.n} labels no source can be told from no transfer; a run, or more labels, would tell.",
     )
-
-
-def _features_of(other: tuple[Task, Inspection], source: Source, views: Views) -> Views:
-    """The other domain's inputs, seen by the same source on the same engine."""
-    task, inspection = other
-    return Views(task.target.x, inspection.digests, {source.name: source}, views.store, task.modality, engine=lambda one: views.engine(source))
-
-
-def _without_labels(
-    given: tuple[Task, Inspection],
-    sources: Sequence[Source],
-    other: tuple[Task, Inspection] | None,
-    *,
-    n: int,
-    seed: int,
-    engine: str,
-    observer: Observer,
-) -> Assessment:
-    """Describe the data and compare: what can be said where nothing is labelled."""
-    from headstart.activations.store import Store
-    from headstart.choice import PLAIN
-
-    began = time.monotonic()
-    task, inspection = given
-    table = {s.name: s for s in sources}
-    # why plain: the check of a faster engine asks a probe, and a probe asks labels
-    views = Views(task.target.x, inspection.digests, table, Store(default_root()), task.modality, engine=lambda s: PLAIN if engine == "auto" else engine)
-    times, sights, told = {}, {}, []
-    words = ""
-    for name, source in table.items():
-        start = time.monotonic()
-        observer.phase(f"features: {name}", len(task.target))
-        views.progress = observer.advance
-        views.prime(name)
-        second = None if other is None else (*other, _features_of(other, source, views))
-        sights[name] = look(source, views, task, None, other=second, embed=None, seed=seed)
-        words = words or structure(sights[name].x, seed=seed).in_words(THINGS[task.modality], name)
-        times[name] = time.monotonic() - start
-    standing = {name: forecast.published(name, s.family, s.trained_on) or 0.0 for name, s in table.items()}
-    order = sorted(table, key=lambda name: (unlike(sights[name]), -standing[name], -table[name].parameters, name))
-    for name in order:
-        s, sight = table[name], sights[name]
-        why = sight.data or "Without labels nothing is known of how well its features tell the classes apart."
-        told.append(
-            AssessedSource(
-                name, s.parameters, s.dim, s.licence, s.trained_on, None, None, None, (), (), sight.scores, sight.nearest, sight.fit.in_words(), sight.data, why
-            )
-        )
-    first = (
-        f"{order[0]} sees the two data sets most alike."
-        if other is not None
-        else "Sources are listed by their own standing, which is all that is known of them here."
-    )
-    return Assessment(
-        task=task.target.name,
-        kind="unlabelled",
-        modality=task.modality,
-        metric="",
-        labels=(),
-        n=n,
-        n_used=len(task.target),
-        baseline=None,
-        baseline_method="",
-        advice="unknown",
-        words=first,
-        sources=tuple(told),
-        anchor="",
-        agreement=agreement({name: sights[name] for name in order}),
-        layers=None,
-        structure=words,
-        unknown=UNKNOWN,
-        notes=(),
-        seed=seed,
-        versions=_versions(),
-        times={**times, "total": time.monotonic() - began},
-    )
-
-
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in ("headstart", "torch", "scikit-learn", "numpy")}

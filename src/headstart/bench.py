@@ -57,7 +57,8 @@ class Silent:
 def check(task: Task, sources: Sequence[Source], *, verb: str = "transfer to") -> None:
     """Raise ``InputError`` for a task of a kind that is not supported, and for sources that are not of its modality."""
     if task.kind not in {"classification", "regression"}:
-        raise InputError(f"Headstart cannot {verb} {task.modality} {task.kind} yet; it can to classification and regression.")
+        can = "to" if verb == "transfer to" else verb
+        raise InputError(f"Headstart cannot {verb} {task.modality} {task.kind} yet; it can {can} classification and regression.")
     if not sources:
         raise InputError(NO_SOURCE[task.modality])
     foreign = next((s for s in sources if s.modality != task.modality), None)

@@ -92,6 +92,12 @@ def _look(
     return Sight(x, activations, tuple(s for s in found if s is not None and math.isfinite(s.value)), curve, kin, fit, words)
 
 
+def features_of(other: tuple[Task, Inspection], source: Source, views: Views) -> Views:
+    """Return the views of the other domain's inputs, by the same source on the same engine."""
+    task, inspection = other
+    return Views(task.target.x, inspection.digests, {source.name: source}, views.store, task.modality, engine=lambda one: views.engine(source))
+
+
 def agreement(sights: Mapping[str, Sight]) -> CkaMap | None:
     """Return how alike the sources' final features see the task's inputs; ``None`` for a single source."""
     if len(sights) < 2:
