@@ -78,6 +78,7 @@ def assess(
 
     Examples
     --------
+    >>> from headstart.core import Domain
     >>> assess(Task("detection", "image", Domain("d", ["a.png"])), [])
     Traceback (most recent call last):
     headstart.core.InputError: Headstart cannot assess image detection yet; it can assess classification and regression.
