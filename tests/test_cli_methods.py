@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 import headstart as hs
+from headstart import pipeline, plan
+from headstart.bench import Bench, Silent
 from headstart.cli import app
+from headstart.methods import tuners
+from headstart.modality import door
+from headstart.pretrain import source_from_table
+from headstart.runs import Run
+from headstart.search import Clock
 
 
 def rows(n: int, *, seed: int) -> list[dict[str, float]]:
@@ -50,20 +58,28 @@ def test_a_misspelt_method_is_told_before_anything_is_read(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A table and a neighbouring one, ranked; the clock starts tomorrow, so that no deadline passes on a slow machine."""
     folder = tmp_path_factory.mktemp("methods")
-    return written(folder / "mine.csv", rows(60, seed=0)), written(folder / "other.csv", rows(400, seed=1))
+    task, other = (hs.task_from_table(written(folder / f"{n}.csv", rows(n, seed=n)), target="y") for n in (60, 200))
+    task, inspection = door("tabular").inspect(task)
+    source = source_from_table(other, task, seed=0)
+    clock = Clock(100.0, began=time.monotonic() + 86_400)
+    made = pipeline._bench(task, inspection, [source], run=Run(folder), clock=clock, observer=Silent(), seed=0, engine="torch")
+    plan.rank(made)
+    return made
 
 
-def test_the_named_methods_are_tried_and_no_others_and_the_run_remembers_them(tables: tuple[Path, Path], tmp_path: Path) -> None:
-    mine, other = tables
-    words = ["transfer", str(mine), "--target", "y", "--source-data", str(other), "--out", str(tmp_path / "run"), "--budget", "4m", "--methods"]
-    CliRunner().invoke(app, [*words, "l2-sp, bitfit,co-tuning"], catch_exceptions=False)
-    result = hs.load(tmp_path / "run")
-    tried = {trial.method for trial in result.trials if trial.arm == "fine-tuned"}
-    assert tried == {"l2-sp", "bitfit"}
-    assert result.arm("fine-tuned").method in tried
-    assert [note for note in result.notes if "co-tuning" in note]
-    assert "target of classes" in " ".join(result.notes) or "classifier" in " ".join(result.notes)
-    with pytest.raises(hs.InputError, match=r"holds another run \(its methods: \['l2-sp', 'bitfit', 'co-tuning'\] there, None here\)"):
-        CliRunner().invoke(app, words[:-1], catch_exceptions=False)
+def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Bench) -> None:
+    plan.fine_tuned(bench, tuners(["l2-sp", "bitfit", "co-tuning"]))
+    tried = [(t.method, t.params["depth"]) for t in bench.search.trials if t.arm == "fine-tuned"]
+    assert tried == [("l2-sp", 0), ("bitfit", 0), ("l2-sp", 1), ("bitfit", 1)]
+    assert bench.notes[-1].startswith("Method 'co-tuning' needs a target of classes; the target is numbers.")
+
+
+def test_a_run_remembers_which_methods_it_was_asked_for(bench: Bench, tmp_path: Path) -> None:
+    what = {"budget": 60.0, "seed": 0, "margin": 0.0, "engine": "torch"}
+    Run(tmp_path).claim(bench.task, bench.inspection, ["s"], **what, methods=["l2-sp"])  # type: ignore[arg-type]
+    Run(tmp_path).claim(bench.task, bench.inspection, ["s"], **what, methods=["l2-sp"])  # type: ignore[arg-type]
+    with pytest.raises(hs.InputError, match=r"holds another run \(its methods: \['l2-sp'\] there, None here\)"):
+        Run(tmp_path).claim(bench.task, bench.inspection, ["s"], **what)  # type: ignore[arg-type]
