@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,15 @@ from headstart.modality import keras_weights, onnx_weights, wider
 Arrays = dict[str, np.ndarray]
 KERAS = "model_weights/mobilenetv2_1.00_160"
 CONV, BIAS = "functional_1/{}_1/convolution/ReadVariableOp:0", "functional_1/{}_1/Squeeze:0"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A second thread is waited for more than it helps in hundreds of small layers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

