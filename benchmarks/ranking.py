@@ -14,6 +14,8 @@ import argparse
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from collect import features_of, rows_of
 from headstart.forecast import Anchor, Known, Past, forecast, published
 
 Row = dict[str, Any]
-Scores = Mapping[str, Sequence[float]]  # a name to one number for each source, higher is better
+VIEWS = ("headstart.similarity.feature", "headstart.similarity.task")  # the measures that need no more than final features and the source's classes
 
 
 def agreement(score: Sequence[float], truth: Sequence[float]) -> float:
@@ -63,13 +65,10 @@ def scores_of(held: Sequence[Row], others: Sequence[Sequence[Row]], history: Seq
 
 
 def similarities(held: Sequence[Row], rows: Path) -> dict[str, list[float]]:
-    """LogME, H-score, leave-one-out kNN and the like, on the final features that ``collect.py`` saved."""
-    try:
-        from headstart.similarity import feature
-    except ImportError:
-        return {}
+    """LogME, H-score, leave-one-out kNN and the like, on the final features that ``collect.py`` saved; none where those are gone."""
     from headstart.similarity.measure import Evidence
 
+    measures = [measure for view in VIEWS if find_spec(view) for measure in import_module(view).MEASURES]
     out: dict[str, list[float]] = {}
     for row in held:
         path = features_of(rows, row["target"], row["source"])
@@ -77,7 +76,7 @@ def similarities(held: Sequence[Row], rows: Path) -> dict[str, list[float]]:
             return {}
         saved = np.load(path)
         evidence = Evidence(x=saved["x"].astype(np.float64), y=saved["y"], theta=saved["theta"] if "theta" in saved else None)
-        for measure in feature.MEASURES:
+        for measure in measures:
             score = measure(evidence)
             if score is not None:
                 out.setdefault(measure.name, []).append(score.value if score.higher_is_closer else -score.value)
