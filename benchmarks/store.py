@@ -1,7 +1,7 @@
 """What the activation store saves, and what an extraction holds in memory.
 
     python benchmarks/store.py [--n 1000] [--rounds 3] [--source efficientnet_lite0]
-    python benchmarks/store.py --memory 50000
+    python benchmarks/store.py --memory 50000 [--engine openvino-bf16]
 
 The first compares a first run over n photographs of solar cells (ELPV, from disk: hashing, decoding, the network, writing) with a second run
 over the same ones, which finds everything stored; the two alternate, each round with a store of its own. Both make what the main job asks
@@ -27,6 +27,7 @@ from headstart.activations import extract
 from headstart.activations.store import Store
 from headstart.core import Source
 from headstart.modality.image import digest
+from headstart.views import cuts_of
 
 
 def first_and_second(paths: list[str], source: Source, root: Path) -> tuple[float, float]:
@@ -42,9 +43,9 @@ def first_and_second(paths: list[str], source: Source, root: Path) -> tuple[floa
     return first, second
 
 
-def made(paths: list[str], digests: list[str], source: Source, store: Store) -> Any:
-    every = tuple(range(1, len(source.stages) + 1))
-    return extract(source, paths, digests=digests, cuts=every, raw=tuple(c for c in source.tune_cuts if c), store=store)
+def made(paths: list[str], digests: list[str], source: Source, store: Store, engine: str = "torch") -> Any:
+    cuts, raw = cuts_of(source)
+    return extract(source, paths, digests=digests, cuts=cuts, raw=raw, store=store, engine=engine)
 
 
 def passes_of_trials(paths: list[str], source: Source, root: Path, *, trials: int = 10) -> int:
@@ -60,12 +61,13 @@ def passes_of_trials(paths: list[str], source: Source, root: Path, *, trials: in
     return seen
 
 
-def memory(paths: list[str], source: Source, root: Path, n: int) -> tuple[float, float, float]:
+def memory(paths: list[str], source: Source, root: Path, n: int, engine: str) -> tuple[float, float, float]:
     """MiB resident before, at most, and seconds, of an extraction of n inputs that the store lacks."""
+    cuts_of(source)  # loads the network
     before = _resident()
     start = time.perf_counter()
     items = [paths[i % len(paths)] for i in range(n)]
-    done = made(items, [hashlib.sha256(b"%d" % i).hexdigest() for i in range(n)], source, Store(root))
+    done = made(items, [hashlib.sha256(b"%d" % i).hexdigest() for i in range(n)], source, Store(root), engine)
     assert done.computed == n
     return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - start
 
@@ -82,13 +84,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--source", default="efficientnet_lite0")
     parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--engine", default="torch")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         paths = sorted(str(p) for p in images(root / "cells", n=options.n, seed=0).rglob("*.png"))
         source = hs.sources.get(options.source)
         if options.memory:
-            before, most, seconds = memory(paths, source, root / "store", options.memory)
+            before, most, seconds = memory(paths, source, root / "store", options.memory, options.engine)
             print(f"{options.memory} inputs: {before:.0f} MiB before, {most:.0f} at most, {most - before:.0f} beside the network; {seconds:.0f} s")
             return
         rounds = [first_and_second(paths, source, root / f"store{k}") for k in range(options.rounds)]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from headstart.activations import BLOCK, Activations, extract
-from headstart.activations.engine import tune_allocator
+from headstart.activations.engines import tune_allocator
 from headstart.activations.store import Store
 from headstart.core import Backbone, Preprocess, Source
 from headstart.modality.image import digest
@@ -43,7 +43,8 @@ class Network:
         stages = {"stem": convolution(3, 8, side=3, stride=2), "middle": convolution(8, 16, side=3, stride=2), "final": final}
         with torch.no_grad():
             stages["middle"][1].weight *= self.scale
-        stages["stem"].register_forward_hook(lambda module, given, out: self.ran.append(len(out)))
+        # why not batches of one: a made-up input goes through first, to find which BatchNorm can be folded
+        stages["stem"].register_forward_hook(lambda module, given, out: self.ran.append(len(out)) if len(out) > 1 else None)
         body = Backbone(stages, dim=12, preprocess=self.preprocess)
         return Source("small", dim=12, stages=tuple(stages), opener=lambda: body, digest=lambda: self.weights)
 
@@ -108,7 +109,7 @@ def test_a_second_call_runs_nothing_and_gives_the_same_bytes(images, digests, tm
     told: list[int] = []
     second = run(network, images, digests, tmp_path, progress=told.append)
     assert (first.computed, second.computed, network.ran, told) == (N, 0, [], [N])
-    assert all(first.pooled[c].tobytes() == second.pooled[c].tobytes() for c in (1, 2, 3))
+    assert all(np.asarray(first.pooled[c]).tobytes() == np.asarray(second.pooled[c]).tobytes() for c in (1, 2, 3))
     assert np.asarray(first.raw[2]).tobytes() == np.asarray(second.raw[2]).tobytes()
 
 
@@ -130,7 +131,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was_and_writes_the_same_byte
     assert rest.computed == sum(network.ran) == N - stored
     assert stored == max(0, n - 1) // BLOCK * BLOCK
     assert shards(tmp_path / "parts") == shards(tmp_path / "whole")
-    assert all(rest.pooled[c].tobytes() == whole.pooled[c].tobytes() for c in (1, 2, 3))
+    assert all(np.asarray(rest.pooled[c]).tobytes() == np.asarray(whole.pooled[c]).tobytes() for c in (1, 2, 3))
 
 
 def test_equal_inputs_run_once(images, digests, tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_equal_inputs_run_once(images, digests, tmp_path: Path) -> None:
     pick = [0, 1, 0, 2, 1, 0]
     got = run(network, [images[i] for i in pick], [digests[i] for i in pick], tmp_path)
     assert got.computed == sum(network.ran) == 3
-    assert got.pooled[3].tobytes() == got.pooled[3][[0, 1, 0, 3, 1, 0]].tobytes()
+    assert np.asarray(got.pooled[3]).tobytes() == np.asarray(got.pooled[3][[0, 1, 0, 3, 1, 0]]).tobytes()
     np.testing.assert_allclose(got.pooled[3], plain(network, [images[i] for i in pick])[3], rtol=1e-5, atol=1e-6)
 
 
@@ -200,10 +201,10 @@ def test_augmented_views_are_stored_apart_and_are_always_the_same(images, digest
     elsewhere = [run(network, few, names, tmp_path / "other", view=k) for k in (0, 1, 2)]
     assert ran == 3
     for one, two, three in zip(views, again, elsewhere, strict=True):
-        assert one.pooled[3].tobytes() == two.pooled[3].tobytes() == three.pooled[3].tobytes()
+        assert np.asarray(one.pooled[3]).tobytes() == np.asarray(two.pooled[3]).tobytes() == np.asarray(three.pooled[3]).tobytes()
     assert two.computed == 0
-    assert not np.allclose(views[0].pooled[3], views[1].pooled[3])
-    assert not np.allclose(views[1].pooled[3], views[2].pooled[3])
+    assert not np.allclose(np.asarray(views[0].pooled[3]), np.asarray(views[1].pooled[3]))
+    assert not np.allclose(np.asarray(views[1].pooled[3]), np.asarray(views[2].pooled[3]))
 
 
 def test_a_view_is_a_crop_of_the_image_and_its_mirror_image_for_half() -> None:

@@ -17,14 +17,14 @@ PACKAGE = "headstart"
 
 # a room may import rooms on its own floor or below; the package's __init__ only lists names, and __main__ only calls cli
 FLOOR = {
-    **dict.fromkeys(("result", "distance"), 0),
+    **dict.fromkeys(("result", "distance", "assessment", "moments", "spectrum", "channels"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast"), 3),
-    **dict.fromkeys(("learner", "evaluate"), 4),
+    **dict.fromkeys(("learner", "evaluate", "choice"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
-    **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator"), 6),
-    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing"), 7),
+    **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "appraisal"), 6),
+    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing"), 7),
     "cli": 8,
 }
 DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}

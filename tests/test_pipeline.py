@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 import headstart as hs
+from headstart import forecast
+from headstart.activations.store import default_root
 
 
 def textures(root: Path, *, n: int = 24, seed: int = 0) -> Path:
@@ -90,6 +92,15 @@ def test_another_seed_in_the_same_folder_is_refused(finished: tuple[hs.Result, P
     _, folder = finished
     with pytest.raises(hs.InputError, match="holds another run"):
         hs.transfer(hs.Task.from_folder(photos), [hs.sources.get("efficientnet_lite0")], budget="2m", seed=1, out=folder)
+
+
+def test_a_finished_run_is_remembered_for_later_forecasts(finished: tuple[hs.Result, Path]) -> None:
+    result, _ = finished
+    rows = [row for row in forecast.past(default_root()) if row.source == "efficientnet_lite0" and row.n == result.found.n_train]
+    baseline, tuned = result.arm("baseline"), result.arm("fine-tuned")
+    first = next(t.score for t in result.trials if t.arm == "frozen")
+    assert baseline is not None
+    assert (first, baseline.cv.value, None if tuned is None else tuned.test.value) in [(row.frozen, row.baseline, row.fine_tuned) for row in rows]
 
 
 def test_a_run_killed_twice_ends_with_the_same_bytes_and_repeats_nothing(finished: tuple[hs.Result, Path], photos: Path, tmp_path: Path) -> None:

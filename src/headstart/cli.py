@@ -34,6 +34,7 @@ def transfer(
     kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
 ) -> None:
@@ -41,8 +42,34 @@ def transfer(
     from headstart.terminal import Asked, transfer_and_report
 
     what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
-    rest = {"margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
+    rest = {"engine": engine, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
     transfer_and_report(Asked(data, out, budget, seed, source, **what, **rest))  # type: ignore[arg-type]
+
+
+@app.command()
+def assess(
+    data: Annotated[Path, typer.Argument(help="As for transfer; or a folder of images, or a table, without labels.")],
+    sources: Annotated[str | None, typer.Option(help="Sources to compare, separated by commas. Default: all that are installed.")] = None,
+    source_data: Annotated[Path | None, typer.Option(help="Data of a neighbouring domain to compare with: a folder, or a table.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all columns are a table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict: labels, or numbers.")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    anchor: Annotated[bool, typer.Option("--anchor", help="Fine-tune the leading source once, so that fine-tuned scores can be promised.")] = False,
+    seed: Annotated[int, typer.Option(help="That of transfer, so that what it holds out stays unseen.")] = 0,
+    engine: Annotated[str, typer.Option(help="What runs the networks; see transfer.")] = "auto",
+    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File to write the findings to, as JSON.")] = None,
+) -> None:
+    """Say which source will help, and whether it is worth it, before any training."""
+    from headstart.briefing import assess_and_print
+    from headstart.terminal import Asked
+
+    names = None if sources is None else [name.strip() for name in sources.split(",") if name.strip()]
+    given = {"source_data": source_data, "text": text, "target": target, "kind": kind, "group_by": group_by, "engine": engine}
+    asked = Asked(data, Path(), "10s", seed, names, skip_unreadable=skip_unreadable, **given)  # type: ignore[arg-type]
+    assess_and_print(asked, anchor=anchor, as_json=json, out=out)
 
 
 @app.command()

@@ -106,6 +106,23 @@ class Task:
         groups = None if group_by is None else _groups(root, x, group_by)
         return cls("classification", "image", Domain(root.name or str(root.resolve()), x, y, groups), tuple(classes))
 
+    @classmethod
+    def unlabelled_from_folder(cls, folder: str | Path) -> Task:
+        """Return a task without targets of all images under a folder, at any depth: what ``assess`` can compare and describe.
+
+        Raises
+        ------
+        InputError
+            no such folder, or no images in it.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            raise InputError(f"{root} is not a folder. Give a folder of images.")
+        paths = _images_under(root)
+        if not paths:
+            raise InputError(f"{root} holds no images. Give a folder of images.")
+        return cls("classification", "image", Domain(root.name or str(root.resolve()), paths))
+
     @property
     def codes(self) -> list[int]:
         """(n,) index into ``labels`` of each target."""
@@ -276,7 +293,8 @@ class Source:
     """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use.
 
     ``recipe`` is what builds its architecture without its weights, as plain values for JSON: a saved model needs no package that held weights.
-    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows.
+    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows. One that is ``by_name``
+    is tried only where it is named, not merely because it is there.
     """
 
     name: str
@@ -294,6 +312,7 @@ class Source:
     data: Domain | None = None
     labels: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    by_name: bool = False
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from headstart.activations.engines import available
 from headstart.activations.store import Store, default_root
 from headstart.core import Backbone, InputError, Net, Source, Task
 from headstart.evaluate import scale
@@ -38,7 +40,8 @@ class Predictor:
     """A fitted model with what it needs to see raw inputs: its view, its source's frozen stages, and how its output is read.
 
     ``recipe`` builds the stages that the net is made of, also where their weights began at random. ``labels`` is empty for regression;
-    ``columns`` names what the task's file was read by: {"text": "body"}, or {"target": "y"}, so that another file is read alike.
+    ``columns`` names what the task's file was read by: {"text": "body"}, or {"target": "y"}, so that another file is read alike; ``engine`` is what
+    made the features that the head was fitted on.
     """
 
     labels: tuple[str, ...]
@@ -50,9 +53,10 @@ class Predictor:
     recipe: Mapping[str, Any]
     temperature: float
     reach: float
+    engine: str = "torch"
 
     @classmethod
-    def of(cls, fitted: Fitted, task: Task, *, temperature: float, reach: float) -> Predictor:
+    def of(cls, fitted: Fitted, task: Task, *, temperature: float, reach: float, engine: str = "torch") -> Predictor:
         """Return the predictor of a fitted candidate."""
         method, source = fitted.candidate.method, fitted.candidate.source
         view = fitted.candidate.view
@@ -60,7 +64,7 @@ class Predictor:
         if isinstance(method, Scratch) and view.source is not None:
             source = method.twin.source  # type: ignore[attr-defined]
         kept = None if source is None else _lean(source, view)
-        return cls(task.labels, task.modality, dict(task.columns), fitted.model, view, kept, recipe, temperature, reach)
+        return cls(task.labels, task.modality, dict(task.columns), fitted.model, view, kept, recipe, temperature, reach, engine)
 
     def output(self, inputs: Sequence[Any]) -> np.ndarray:
         """Return calibrated probabilities (n, c), or numbers (n, 1)."""
@@ -68,9 +72,15 @@ class Predictor:
             return np.zeros((0, max(1, len(self.labels))))
         of = door(self.modality)
         table = {} if self.source is None else {self.source.name: self.source}
-        views = Views(list(inputs), [of.digest(item) for item in inputs], table, Store(default_root()), self.modality)
+        views = Views(list(inputs), [of.digest(item) for item in inputs], table, Store(default_root()), self.modality, engine=lambda source: self._engine())
         raw = outputs(self.model, views.array(self.view), classes=len(self.labels))
         return scale(raw, self.temperature) if self.labels else raw
+
+    def _engine(self) -> str:
+        if self.engine in available():
+            return self.engine
+        warnings.warn(f"This model's features were made by the engine {self.engine}, which is missing here; PyTorch in float32 runs instead.", stacklevel=4)
+        return "torch"
 
     def predict(self, inputs: Sequence[Any]) -> Predictions:
         """Predict each input's label with its calibrated probability, or its number with an interval."""
@@ -99,6 +109,7 @@ class Predictor:
             "source": None if self.source is None else _described(self.source),
             "temperature": self.temperature,
             "reach": self.reach,
+            "engine": self.engine,
             "net": net,
             "dropout": net and any(isinstance(m, nn.Dropout) for m in self.model.head.modules()),
         }
@@ -124,7 +135,7 @@ class Predictor:
         view = View(**{**plain["view"], "cuts": tuple(plain["view"]["cuts"])})
         source = None if plain["source"] is None else _restored(plain, folder)
         model = _net(plain, view, folder) if plain["net"] else _head(folder / HEAD_FILE)
-        how = (plain["temperature"], plain["reach"])
+        how = (plain["temperature"], plain["reach"], plain.get("engine", "torch"))
         return cls(tuple(plain["labels"]), plain["modality"], plain["columns"], model, view, source, plain["recipe"], *how)
 
 

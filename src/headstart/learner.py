@@ -90,7 +90,9 @@ def learn(
     with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
         torch.default_generator.manual_seed(seed)
         net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
-    net, _ = fit(method, net, x, targets, seed=seed, deadline=deadline, progress=progress)
+    # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
+    reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
+    net, _ = fit(method, net, x, targets, seed=seed, reduced=reduced, deadline=deadline, progress=progress)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NARROW: dict[str, Any] = {"show_edge": False, "padding": (0, 0, 0, 0)}  # why: eight columns fit into 80 characters
 MODALITIES = ("image", "text", "tabular")
-KEYS = ("name", "modality", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin")
+KEYS = ("name", "modality", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin", "by_name")
 
 
 def print_sources(*, modality: str | None, as_json: bool, measure: bool = False) -> None:
@@ -66,6 +66,9 @@ def print_sources(*, modality: str | None, as_json: bool, measure: bool = False)
     for row in rows:
         if not row["installed"]:
             console.print(f"To get {row['name']}: {row['origin']}", highlight=False, soft_wrap=True)
+    named = [row["name"] for row in rows if row["by_name"]]
+    if named:
+        console.print(f"Tried only where it is named, with --source: {', '.join(named)}.", highlight=False, soft_wrap=True)
     if any(row["installed"] and row["seconds_each"] is None for row in rows):
         console.print("Milliseconds for each input are known after a run, or after: headstart sources --measure", highlight=False, soft_wrap=True)
     console.print(

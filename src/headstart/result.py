@@ -290,16 +290,16 @@ class Result:
 
     def to_json(self) -> str:
         """Return the findings as JSON text: sorted keys, no seconds, no model; equal findings give equal bytes."""
-        plain = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model"}}
-        return json.dumps({"format": FORMAT, **plain}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model"}}
+        return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None) -> Result:
         """Read what :meth:`to_json` wrote. Raises ``ValueError`` for another format."""
-        plain = json.loads(text)
-        if plain.pop("format", None) != FORMAT:
+        values = json.loads(text)
+        if values.pop("format", None) != FORMAT:
             raise ValueError(f"this is not a result of format {FORMAT}")
-        result: Result = dataclasses.replace(_build(cls, plain), times=dict(times or {}), model=model)
+        result: Result = dataclasses.replace(built(cls, values), times=dict(times or {}), model=model)
         return result
 
 
@@ -312,27 +312,29 @@ def counted(parameters: int) -> str:
     return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e3:.0f} k"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return findings as what JSON knows: dataclasses and mappings as objects, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value
 
 
-def _build(kind: Any, plain: Any) -> Any:
+def built(kind: Any, values: Any) -> Any:
+    """Return findings of that kind from what :func:`plain` made of them."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        return kind(**{k: _build(hints[k], v) for k, v in plain.items()})
+        return kind(**{k: built(hints[k], v) for k, v in values.items()})
     args = getattr(kind, "__args__", ())
     origin = getattr(kind, "__origin__", None)
-    if plain is None or origin is Literal:
-        return plain
+    if values is None or origin is Literal:
+        return values
     if origin is tuple:
-        inner: tuple[Any, ...] = args[:1] * len(plain) if Ellipsis in args else args
-        return tuple(_build(a, v) for a, v in zip(inner, plain, strict=True))
+        inner: tuple[Any, ...] = args[:1] * len(values) if Ellipsis in args else args
+        return tuple(built(a, v) for a, v in zip(inner, values, strict=True))
     if origin is None and args:  # X | None
-        return _build(next(a for a in args if a is not type(None)), plain)
-    return plain
+        return built(next(a for a in args if a is not type(None)), values)
+    return values

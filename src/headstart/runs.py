@@ -50,7 +50,7 @@ class Run:
         """Whether its result is written."""
         return (self.folder / RESULT_FILE).exists()
 
-    def claim(self, task: Task, inspection: Inspection, sources: Sequence[str], *, budget: float, seed: int, margin: float) -> None:
+    def claim(self, task: Task, inspection: Inspection, sources: Sequence[str], *, budget: float, seed: int, margin: float, engine: str) -> None:
         """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
         mine: dict[str, Any] = {
             "task": task.target.name,
@@ -59,6 +59,7 @@ class Run:
             "budget": budget,
             "seed": seed,
             "margin": margin,
+            "engine": engine,
             "headstart": version("headstart"),
         }
         path = self.folder / RUN_FILE
@@ -111,12 +112,14 @@ def data_sha256(task: Task, inspection: Inspection) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def provenance(task: Task, inspection: Inspection, sources: Mapping[str, Source], *, command: str, seed: int, budget: float) -> Provenance:
-    """Return how to repeat the run."""
+def provenance(
+    task: Task, inspection: Inspection, sources: Mapping[str, Source], *, command: str, seed: int, budget: float, made_by: tuple[str, str]
+) -> Provenance:
+    """Return how to repeat the run; ``made_by`` says which engine made the features, and of which dtype."""
     import torch
 
     packages = ("headstart", "torch", "torchvision", "timm", "scikit-learn", "numpy", "pillow", "optuna")
     versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
     data = data_sha256(task, inspection)
     weights = {name: source.weights_sha256 for name, source in sources.items()}
-    return Provenance(command, seed, f"{budget:g} s", versions, data, weights, "PyTorch, channels last", "float32, stored as float16", torch.get_num_threads())
+    return Provenance(command, seed, f"{budget:g} s", versions, data, weights, *made_by, torch.get_num_threads())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +97,7 @@ class Asked:
     source_data: Path | None = None
     kind: str | None = None
     group_by: str | None = None
+    engine: str = "auto"
     margin: float = 0.0
     skip_unreadable: bool = False
     command: str = ""
@@ -108,8 +111,8 @@ def transfer_and_report(asked: Asked) -> None:
     seconds = parse_budget(asked.budget)
     import headstart as hs
 
-    task = _task(asked)
-    pool = _pool(asked, task)
+    task = task_of(asked)
+    pool = pool_of(asked, task)
     with Bars(console, seconds) as bars:
         result = hs.transfer(
             task,
@@ -119,6 +122,7 @@ def transfer_and_report(asked: Asked) -> None:
             out=asked.out,
             skip_unreadable=asked.skip_unreadable,
             margin=asked.margin,
+            engine=asked.engine,
             observer=bars,
             command=asked.command,
         )
@@ -126,7 +130,8 @@ def transfer_and_report(asked: Asked) -> None:
     console.print(f"Report: {write_report(asked.out)}", highlight=False, soft_wrap=True)
 
 
-def _task(asked: Asked) -> hs.Task:
+def task_of(asked: Asked) -> hs.Task:
+    """Return the labelled task that was asked for."""
     import headstart as hs
     from headstart.core import InputError
 
@@ -139,7 +144,8 @@ def _task(asked: Asked) -> hs.Task:
     return hs.task_from_table(asked.data, target=asked.target, text=asked.text, kind=asked.kind, group_by=asked.group_by)
 
 
-def _pool(asked: Asked, task: hs.Task) -> list[Source]:
+def pool_of(asked: Asked, task: hs.Task) -> list[Source]:
+    """Return the sources that were asked for, or all of the task's modality that are here."""
     import headstart as hs
 
     if asked.source_data is not None:
@@ -156,13 +162,13 @@ def print_result(console: Console, result: Result) -> None:
         "source", f"{result.metric}, 90 % interval", "parameters", title="Sources, by a probe on frozen features", title_justify="left", box=SIMPLE, **NARROW
     )
     for source in result.sources:
-        ranked.add_row(source.name, _with_interval(source.probe), counted(source.parameters))
+        ranked.add_row(source.name, with_interval(source.probe), counted(source.parameters))
     test = f"held out, n={result.found.n_test}"
     arms = Table(
         "arm", "source", "cross-validated", test, title=f"What was reached: {result.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW
     )
     for arm in result.arms:
-        arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", _with_interval(arm.cv), _with_interval(arm.test))
+        arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", with_interval(arm.cv), with_interval(arm.test))
     console.print(ranked, arms)
     console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
     console.print(f"Shipped: {ARMS[result.shipped]}.", highlight=False)
@@ -179,7 +185,11 @@ def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
 
     result = load(run)
     names, items = read_inputs(result, inputs)
-    rows = list(map(_predicted, names, result.predict(items)))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        rows = list(map(_predicted, names, result.predict(items)))
+    for warning in said:
+        print(f"headstart: {warning.message}", file=sys.stderr)
     first = "path" if result.found.things == "images" else "row"
     header = [first, "label", "probability", *(f"p({label})" for label in result.labels)] if result.labels else [first, "value", "low", "high"]
     scratch = out.with_name(f".{out.name}.new")
@@ -212,7 +222,8 @@ def write_report(run: Path) -> Path:
         raise InputError(f"{run / REPORT_FILE} cannot be written: {what}. Free space or rights there, then: headstart report {run}") from None
 
 
-def _with_interval(score: Score) -> str:
+def with_interval(score: Score) -> str:
+    """Return a score with its interval, such as 0.812 [0.770, 0.854]."""
     interval = "" if score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
     return f"{score.value:.3f}{interval}"
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.activations.engines import tune_allocator
 from headstart.core import Batch, InputError, Net
 from headstart.methods.method import Method
 
@@ -36,7 +37,15 @@ class History:
 
 
 def fit(
-    method: Method, net: Net, x: np.ndarray, y: np.ndarray, *, seed: int, deadline: float = math.inf, progress: Callable[[float], None] | None = None
+    method: Method,
+    net: Net,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    seed: int,
+    reduced: bool = False,
+    deadline: float = math.inf,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[Net, History]:
     """Train ``net`` in place with AdamW on activations ``x`` (n, ...) and targets ``y`` (n,); return it with its history.
 
@@ -47,6 +56,7 @@ def fit(
 
     Parameters
     ----------
+    reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
 
@@ -57,6 +67,8 @@ def fit(
     InputError
         the loss is no longer a number.
     """
+    tune_allocator()
+    reduced = reduced and gains_from_bfloat16(net)
     generator = torch.Generator().manual_seed(seed)
     numbers = np.asarray(y).dtype.kind == "f"
     classes = torch.ones(0) if numbers else _class_weights(y, net)
@@ -75,7 +87,8 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = method.rate * factors[group["stage"]] * _schedule(step, method.steps)
             batch = Batch(_tensor(x, rows), targets[rows])
-            loss = torch.stack(list(method.loss(net, batch, classes).values())).sum()
+            with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+                loss = torch.stack([term.float() for term in method.loss(net, batch, classes).values()]).sum()
             losses.append(_finite(float(loss.detach()), step, method))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -93,6 +106,20 @@ def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
     with torch.inference_mode():
         parts = [net(_tensor(x, np.arange(i, min(i + batch, len(x))))) for i in range(0, len(x), batch)]
     return torch.cat(parts).double().numpy()
+
+
+def gains_from_bfloat16(net: nn.Module) -> bool:
+    """Whether the net trains faster in bfloat16 on this processor: it has the instructions, and no convolution runs over groups.
+
+    Measured on two cores with them: dense convolutions 1.7 to 2 times as fast, depthwise ones 1.6 to 2 times as slow. A rule and no clock, so that
+    the same machine always trains alike.
+
+    >>> gains_from_bfloat16(nn.Conv2d(4, 4, 3, groups=4))
+    False
+    """
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(native) and all(m.groups == 1 for m in convolutions)
 
 
 def _tensor(x: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:

@@ -15,18 +15,25 @@ import numpy as np
 
 from headstart.activations import Activations, extract
 from headstart.activations.costs import record
-from headstart.activations.store import Store
+from headstart.activations.gain import stored_cuts
+from headstart.activations.store import Rows, Store
 from headstart.core import InputError, Preprocess, Source
 from headstart.methods.method import View
 
 SHARD = 256
 
 
+def cuts_of(source: Source) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the cuts at which a source's activations are kept pooled, all of them, and those at which they are kept whole, to train above."""
+    return tuple(range(1, len(source.stages) + 1)), stored_cuts(source)
+
+
 @dataclass
 class Views:
     """The views of one list of inputs; rows keep the order of ``items``.
 
-    ``progress`` is called with the number of inputs newly finished; it may raise to stop the work, and what is stored stays stored.
+    ``progress`` is called with the number of inputs newly finished; it may raise to stop the work, and what is stored stays stored. ``engine`` names
+    what runs a source's frozen stages, one of ``activations.engines.ENGINES``.
     """
 
     items: Sequence[Any]
@@ -35,6 +42,7 @@ class Views:
     store: Store
     modality: str = "image"
     progress: Callable[[str, int], None] | None = None
+    engine: Callable[[Source], str] = lambda source: "torch"
     computed: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -46,10 +54,9 @@ class Views:
             return
         source = self.sources[name]
         began = time.monotonic()
-        every = tuple(range(1, len(source.stages) + 1))
-        done = extract(
-            source, self.items, digests=self.digests, cuts=every, raw=tuple(c for c in source.tune_cuts if c), store=self.store, progress=self._tick(name)
-        )
+        cuts, raw = cuts_of(source)
+        engine = self.engine(source)
+        done = extract(source, self.items, digests=self.digests, cuts=cuts, raw=raw, store=self.store, engine=engine, progress=self._tick(name))
         self._activations[name] = done
         self.computed[name] = done.computed
         self.seconds[name] = time.monotonic() - began
@@ -78,7 +85,7 @@ class Views:
         activations = self._activations[view.source]
         if view.kind == "raw":
             return activations.raw[view.cuts[0]]
-        return np.ascontiguousarray(np.concatenate([activations.pooled[c] for c in view.cuts], axis=1))
+        return _side_by_side([activations.pooled[c] for c in view.cuts])
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple
@@ -118,6 +125,7 @@ class Views:
             rows = missing[i : i + SHARD]
             space.append([self.digests[r] for r in rows], make([self.items[r] for r in rows]))
             tick(len(rows))
+        self.store.trim()
         return np.asarray(space.read(self.digests))
 
     def _tick(self, label: str) -> Callable[[int], None]:
@@ -126,3 +134,13 @@ class Views:
                 self.progress(label, k)
 
         return tick
+
+
+def _side_by_side(parts: Sequence[Rows]) -> np.ndarray:
+    """Return (n, d) of rows (n, d_k) on disk, each read once into its place."""
+    out = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype=np.float32)
+    start = 0
+    for part in parts:
+        out[:, start : start + part.shape[1]] = np.asarray(part)
+        start += part.shape[1]
+    return out

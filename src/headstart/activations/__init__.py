@@ -6,28 +6,28 @@ computes the missing blocks later, gets the same bytes as one that was left alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from headstart.activations.engine import forward_cuts, tune_allocator
+from headstart.activations.engines import ENGINES, Engine, Wanted, forward, open_engine, revision
 from headstart.activations.store import BOUND, Rows, Space, Store
-from headstart.core import Backbone, Source, TextInput
+from headstart.core import Source, TextInput
 
 BLOCK = 128
 DECIDES = {"image": ("torch", "torchvision", "timm", "pillow"), "text": ("torch", "transformers", "tokenizers"), "tabular": ("torch",)}
-ENGINE = "torch channels_last float32"
 
 
 @dataclass(frozen=True)
 class Activations:
-    """``pooled[cut]`` is (n, d) float32, ``raw[cut]`` (n, ...) rows on disk; ``computed`` counts the inputs that had to run."""
+    """``pooled[cut]`` (n, d), float32, and ``raw[cut]`` (n, ...) are rows on disk; ``computed`` counts the inputs that had to run."""
 
-    pooled: dict[int, np.ndarray]
+    pooled: dict[int, Rows]
     raw: dict[int, Rows]
     computed: int
 
@@ -41,6 +41,7 @@ def extract(
     raw: Sequence[int] = (),
     store: Store,
     view: int = 0,
+    engine: str = "torch",
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> Activations:
@@ -53,39 +54,91 @@ def extract(
     raw : where whole activations are wanted. They are kept in the narrowest dtype that errs by at most 2^-8 of a row's largest value (see
         ``store.narrowed``): float16, but where it overflows
     view : 0 is the input as it is; 1, 2, ... are augmented views of images, each always the same (see ``modality.augment``) and stored apart
+    engine : what runs the stages, one of ``engines.ENGINES``; what another engine made is not taken for this one's
     batch : inputs per pass; above 32 a CPU gains nothing
     progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
         blocks already written stay
 
     The last bits of a network's output may depend on how many inputs share a pass, so every pass has ``batch`` inputs of one block.
     """
-    spaces = _spaces(source, store, cuts, raw, batch, view)
-    needed = sorted({i for space in spaces.values() for i in space.missing(digests)})
+    wanted = wanted_of(cuts, raw)
+    shared = {"engine": revision(engine), "batch": batch, "view": view, **_fields(source)}
+    names = source.backbone.cuts
+    spaces = [store.space({**shared, "kind": kind, "cut": names[c]}) for kind, c in wanted]
+    needed = sorted({i for space in spaces for i in space.missing(digests)})
     if progress is not None:
         progress(len(items) - len(needed))
     if needed:
-        tune_allocator()
+        run = open_engine(engine, source, wanted, kept=graphs_of(source, wanted, store=store, engine=engine))
     for rows in _blocks(needed):
-        arrays = _run(source, [(items[i], digests[i]) for i in rows], spaces, view=view, batch=batch, progress=progress)
-        for key, space in spaces.items():
-            space.append([digests[i] for i in rows], arrays[key], bound=BOUND if key[0] == "raw" else None)
-    return Activations({c: spaces["pooled", c].read(digests) for c in cuts}, {c: spaces["raw", c].rows(digests) for c in raw}, len(needed))
+        block = encoded(source, [items[i] for i in rows], [digests[i] for i in rows], view=view)
+        arrays = activations_of(source, block, run, batch=batch, progress=progress)
+        for (kind, _), space, array in zip(wanted, spaces, arrays, strict=True):
+            space.append([digests[i] for i in rows], array, bound=BOUND if kind == "raw" else None)
+    store.trim()
+    rows_of = {key: space.rows(digests) for key, space in zip(wanted, spaces, strict=True)}
+    return Activations({c: rows_of["pooled", c] for c in cuts}, {c: rows_of["raw", c] for c in raw}, len(needed))
 
 
-def _spaces(source: Source, store: Store, cuts: Sequence[int], raw: Sequence[int], batch: int, view: int) -> dict[tuple[str, int], Space]:
+def wanted_of(cuts: Sequence[int], raw: Sequence[int]) -> Wanted:
+    """Return pooled activations at ``cuts`` and whole ones at ``raw`` as an engine is asked for them."""
+    return [*(("pooled", c) for c in cuts), *(("raw", c) for c in raw)]
+
+
+def graphs_of(source: Source, wanted: Wanted, *, store: Store, engine: str) -> Space:
+    """Return where the graph is kept that an engine's package runs; the precision is the engine's, not the graph's."""
+    package = ENGINES[engine][0]
+    return store.space(
+        {"kind": "graph", "package": [package, version(package)], "wanted": [[k, source.backbone.cuts[c]] for k, c in wanted], **_fields(source)}
+    )
+
+
+def encoded(source: Source, items: Sequence[Any], digests: Sequence[str], *, view: int = 0) -> list[Tensor]:
+    """Return what the source takes at cut 0 for each input, (...); two threads decode."""
+    from headstart.modality import door
+    from headstart.modality.augment import encode_view
+    from headstart.modality.image import mapped
+
+    backbone, of = source.backbone, door(source.modality)
+    return list(
+        mapped(
+            lambda one: of.encode(one[0], backbone) if view == 0 else encode_view(one[0], backbone, digest=one[1], view=view), zip(items, digests, strict=True)
+        )
+    )
+
+
+def activations_of(
+    source: Source, inputs: Sequence[Tensor], run: Engine, *, batch: int = 32, progress: Callable[[int], None] | None = None
+) -> list[np.ndarray]:
+    """Return what the engine makes of encoded inputs, ``batch`` at a time; texts run in order of length, since a batch is as long as its longest."""
+    from headstart.modality import door
+    from headstart.modality.text import widened
+
+    backbone, of = source.backbone, door(source.modality)
+    order = sorted(range(len(inputs)), key=lambda i: len(inputs[i])) if source.modality == "text" else list(range(len(inputs)))
+    outs: list[np.ndarray] = []
+    for start in range(0, len(inputs), batch):
+        rows = order[start : start + batch]
+        parts = forward(run, of.collate([inputs[i] for i in rows], backbone))
+        if isinstance(backbone.preprocess, TextInput):
+            parts = [widened(torch.from_numpy(part), backbone).numpy() for part in parts]
+        outs = outs or [np.empty((len(inputs), *part.shape[1:]), dtype=np.float32) for part in parts]
+        for out, part in zip(outs, parts, strict=True):
+            out[rows] = part
+        if progress is not None:
+            progress(len(rows))
+    return outs
+
+
+def _fields(source: Source) -> dict[str, Any]:
     from dataclasses import asdict
 
-    shared = {
+    return {
         "weights": source.weights_sha256,
         "source": source.name,
         "preprocess": asdict(source.backbone.preprocess),
-        "engine": ENGINE,
-        "batch": batch,
-        "view": view,
         "versions": {name: version(name) for name in DECIDES[source.modality]},
     }
-    wanted = [("pooled", c) for c in cuts] + [("raw", c) for c in raw]
-    return {(kind, c): store.space({**shared, "kind": kind, "cut": source.backbone.cuts[c]}) for kind, c in wanted}
 
 
 def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:
@@ -98,32 +151,3 @@ def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:
         block.append(i)
     if block:
         yield block
-
-
-def _run(
-    source: Source, items: Sequence[tuple[Any, str]], spaces: Mapping[tuple[str, int], Space], *, view: int, batch: int, progress: Callable[[int], None] | None
-) -> dict[tuple[str, int], np.ndarray]:
-    from headstart.modality import door
-    from headstart.modality.augment import encode_view
-    from headstart.modality.image import mapped
-
-    backbone = source.backbone
-    if source.modality == "image":
-        backbone = backbone.to(memory_format=torch.channels_last)
-    of = door(source.modality)
-    parts: dict[tuple[str, int], list[np.ndarray]] = {key: [] for key in spaces}
-    encoded = mapped(lambda one: of.encode(one[0], backbone) if view == 0 else encode_view(one[0], backbone, digest=one[1], view=view), items)
-    for start in range(0, len(items), batch):
-        x = of.collate([next(encoded) for _ in range(min(batch, len(items) - start))], backbone)
-        out = forward_cuts(backbone, x, {c for _, c in spaces})
-        for (kind, c), rows in parts.items():
-            rows.append((backbone.pooling(out[c]) if kind == "pooled" else _widened(out[c], backbone).contiguous()).numpy())
-        if progress is not None:
-            progress(len(x))
-    return {key: np.concatenate(rows) for key, rows in parts.items()}
-
-
-def _widened(x: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    from headstart.modality.text import widened
-
-    return widened(x, backbone) if isinstance(backbone.preprocess, TextInput) else x

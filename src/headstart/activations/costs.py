@@ -14,6 +14,7 @@ from headstart.core import Preprocess, Source, TextInput
 FEWEST = 32  # inputs, below which start-up would be most of what is measured
 ROUNDS = 3  # batches of 32 that are timed, after a small one that is not: the first allocates
 COSTS_FILE = "costs.json"
+ENGINES_KEY = "engines"
 WORDS = "a small brown dog runs after the red ball that a child has thrown over the old fence into the garden"  # 20 words, 22 tokens of a BERT
 
 
@@ -27,9 +28,25 @@ def record(root: Path, weights_sha256: str, *, seconds: float, inputs: int) -> N
     """Remember a measurement; fewer than 32 inputs, and a folder that cannot be written, are passed over: nothing depends on it."""
     if inputs < FEWEST:
         return
+    _write(root, {weights_sha256: seconds / inputs})
+
+
+def speeds(root: Path, key: str) -> dict[str, float | None]:
+    """Return seconds per input by engine, as this machine remembers them for what ``key`` names; ``None`` for an engine that cannot run it."""
+    known = _all(root).get(machine(), {}).get(ENGINES_KEY, {})
+    return {str(k): v if v is None else float(v) for k, v in known.get(key, {}).items()}
+
+
+def record_speeds(root: Path, key: str, measured: dict[str, float | None]) -> None:
+    """Remember seconds per input by engine. A folder that cannot be written is passed over."""
+    _write(root, {ENGINES_KEY: {**_all(root).get(machine(), {}).get(ENGINES_KEY, {}), key: measured}})
+
+
+def _write(root: Path, news: dict[str, Any]) -> None:
+    plain = _all(root)
+    plain[machine()] = {**plain.get(machine(), {}), **news}
     path = root / COSTS_FILE
     scratch = path.with_name(f".{COSTS_FILE}.{os.getpid()}")
-    plain = {**_all(root), machine(): {**known(root), weights_sha256: seconds / inputs}}
     try:
         root.mkdir(parents=True, exist_ok=True)
         scratch.write_text(json.dumps(plain, indent=1, sort_keys=True), encoding="utf-8")
@@ -43,21 +60,15 @@ def measure(source: Source) -> tuple[float, int]:
 
     Preparing the inputs counts, decoding files does not. The fastest of three batches, since what else runs on the machine only adds.
     """
-    import torch
-
-    from headstart.activations.engine import tune_allocator
+    from headstart.activations.engines import open_engine
     from headstart.modality import door
 
-    tune_allocator()
-
     backbone, of, item = source.backbone, door(source.modality), _sample(source)
-    if source.modality == "image":
-        backbone = backbone.to(memory_format=torch.channels_last)
+    engine = open_engine("torch", source, [("pooled", len(backbone.stages))])
 
     def run(inputs: int) -> float:
         start = time.perf_counter()
-        with torch.inference_mode():
-            backbone(of.collate([of.encode(item, backbone) for _ in range(inputs)], backbone))
+        engine(of.collate([of.encode(item, backbone) for _ in range(inputs)], backbone))
         return time.perf_counter() - start
 
     run(4)

@@ -7,13 +7,16 @@ digest. Rows come in shards: immutable files that appear whole or not at all, so
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import shutil
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +33,7 @@ ALIGN = 64
 SUFFIX = ".rows"
 FIELDS_FILE = "fields.json"
 LIMIT = 20 * 2**30  # bytes: about 200 sources on 2,000 images; a laptop has that to spare
+PIECES = 1024  # of the limit: what one space may write before the store is trimmed again
 STALE = 6 * 3600.0  # seconds after which a half-written file has no living writer
 BFLOAT16 = "bfloat16"
 BOUND = 2.0**-8  # of a row's largest magnitude; measured on a probe: float16 and bfloat16 change accuracy by 0.0 and 0.1 points
@@ -75,7 +79,7 @@ class Store:
     def space(self, fields: Mapping[str, Any]) -> Space:
         """Return the space of those fields; equal fields, in any order, are the same space."""
         text = json.dumps(fields, sort_keys=True)
-        return Space(self.root / hashlib.sha256(text.encode()).hexdigest()[:32], text, self.trim)
+        return Space(self.root / hashlib.sha256(text.encode()).hexdigest()[:32], text, self.trim, self.limit // PIECES)
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of all shards, by source, or by view for what comes from no source."""
@@ -128,8 +132,11 @@ class Space:
     folder: Path
     fields: str
     trim: Callable[[], None] = field(default=lambda: None, repr=False)
-    _places: dict[str, tuple[Path, int]] = field(default_factory=dict, repr=False)
-    _shards: dict[Path, _Shard] = field(default_factory=dict, repr=False)
+    patience: int = 0  # bytes that may be appended between two trims, each of which looks at every shard of the store
+    _places: dict[str, int] = field(default_factory=dict, repr=False)  # the row's number over all shards
+    _shards: list[_Shard] = field(default_factory=list, repr=False)
+    _names: set[str] = field(default_factory=set, repr=False)
+    _untrimmed: int = field(default=0, repr=False)
 
     def missing(self, digests: Sequence[str]) -> list[int]:
         """Return the positions of digests that have no row yet, the first of equal digests only."""
@@ -161,7 +168,10 @@ class Space:
             stored, kind = (rows, "") if bound is None else narrowed(np.asarray(rows, dtype=np.float32), bound=bound)
             content = _encoded(digests, np.ascontiguousarray(stored), kind)
             self._publish(content, f"{hashlib.sha256(content).hexdigest()[:32]}{SUFFIX}")
-            self.trim()
+            self._untrimmed += len(content)
+            if self._untrimmed > self.patience:
+                self.trim()
+                self._untrimmed = 0
         except OSError as error:
             raise InputError(_unwritable(self.folder, error)) from None
 
@@ -172,7 +182,7 @@ class Space:
     def rows(self, digests: Sequence[str]) -> Rows:
         """Return the same without reading them yet: what is too large to hold is indexed from disk."""
         self._look()
-        return Rows(self._shards, tuple(self._places[one] for one in digests))
+        return Rows(tuple(self._shards), np.fromiter((self._places[one] for one in digests), dtype=np.int64, count=len(digests)))
 
     def _publish(self, content: bytes, final: str) -> None:
         handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.folder)
@@ -194,13 +204,16 @@ class Space:
             return
         except OSError as error:
             raise InputError(_unwritable(self.folder, error)) from None
-        for path in (self.folder / name for name in names):
-            if path not in self._shards and (shard := _opened(path)) is not None:
-                self._shards[path] = shard
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # why: what was used last goes last, also where the disk keeps no access times
-                for i, one in enumerate(shard.digests):
-                    self._places.setdefault(one, (path, i))
+        for name in (name for name in names if name not in self._names):
+            if (shard := _opened(self.folder / name)) is None:
+                continue
+            with contextlib.suppress(OSError):
+                os.utime(self.folder / name)  # why: what was used last goes last, also where the disk keeps no access times
+            start = self._shards[-1].start + len(self._shards[-1]) if self._shards else 0
+            self._names.add(name)
+            self._shards.append(dataclasses.replace(shard, start=start))
+            for i, one in enumerate(shard.digests, start):
+                self._places.setdefault(one, i)
 
 
 @dataclass(frozen=True)
@@ -208,15 +221,21 @@ class _Shard:
     digests: tuple[str, ...]
     rows: np.ndarray
     kind: str = ""
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.digests)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype that rows have when they are read."""
         return np.dtype(np.float32) if self.kind == BFLOAT16 else self.rows.dtype
 
-    def take(self, which: Sequence[int]) -> np.ndarray:
-        """Return copies of those rows."""
-        rows = self.rows[list(which)]
+    def take(self, which: np.ndarray) -> np.ndarray:
+        """Return copies of those rows; where they are all, the pages that they were read from are given back."""
+        rows = self.rows[which]
+        if len(which) >= len(self) and (pages := getattr(self.rows, "_mmap", None)) is not None and hasattr(mmap, "MADV_DONTNEED"):
+            pages.madvise(mmap.MADV_DONTNEED)  # why: a whole space that is read once would be resident twice
         return np.asarray((rows.astype(np.uint32) << 16).view(np.float32) if self.kind == BFLOAT16 else rows)
 
 
@@ -227,36 +246,38 @@ class Rows:
     Training gathers a batch at a time from the memory map; nothing else is held.
     """
 
-    shards: Mapping[Path, _Shard]
-    places: tuple[tuple[Path, int], ...]
+    shards: tuple[_Shard, ...]
+    places: np.ndarray  # (n,) numbers of rows over all shards
 
     def __len__(self) -> int:
         return len(self.places)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The widest dtype of the shards."""
-        return np.result_type(*{self.shards[path].dtype for path, _ in self.places})
+        """The widest dtype of the shards that rows lie in."""
+        held = np.unique(self._shard_of(self.places))
+        return np.result_type(*{self.shards[i].dtype for i in held}) if len(held) else np.dtype(np.float32)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(n, ...)"""
-        return (len(self.places), *self.shards[self.places[0][0]].rows.shape[1:]) if self.places else (0,)
+        return (len(self.places), *self.shards[0].rows.shape[1:]) if self.shards else (0,)
 
     def __getitem__(self, which: Any) -> Rows:
-        numbers = np.atleast_1d(np.arange(len(self.places))[which])
-        return Rows(self.shards, tuple(self.places[i] for i in numbers))
+        return Rows(self.shards, np.atleast_1d(self.places[which]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if not self.places:
-            return np.zeros((0,), dtype=dtype)
+        if not len(self.places):
+            return np.zeros(self.shape, dtype=dtype or self.dtype)
         out = np.empty(self.shape, dtype=dtype or self.dtype)
-        by_shard: dict[Path, list[int]] = {}
-        for i, (path, _) in enumerate(self.places):
-            by_shard.setdefault(path, []).append(i)
-        for path, positions in by_shard.items():
-            out[positions] = self.shards[path].take([self.places[i][1] for i in positions])
+        of = self._shard_of(self.places)
+        for i in np.unique(of):
+            positions = np.flatnonzero(of == i)
+            out[positions] = self.shards[i].take(self.places[positions] - self.shards[i].start)
         return out
+
+    def _shard_of(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted([shard.start for shard in self.shards], places, side="right") - 1
 
 
 def narrowed(rows: np.ndarray, *, bound: float = BOUND) -> tuple[np.ndarray, str]:
@@ -334,9 +355,27 @@ def _opened(path: Path) -> _Shard | None:
             if hashlib.file_digest(file, "sha256").hexdigest() != header["sha256"]:
                 return None
         rows = np.memmap(path, mode="r", dtype=np.dtype(header["dtype"]), shape=tuple(header["shape"]), offset=start)
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            return None
+        _allow_more_files(path)
+        return _opened(path)
+    except (struct.error, ValueError, KeyError, TypeError):
         return None
-    return _Shard(tuple(header["digests"]), rows, header.get("kind", "")) if len(header["digests"]) == len(rows) else None
+    # why interned: every cut has a space of its own, and all name the same inputs
+    return _Shard(tuple(map(sys.intern, header["digests"])), rows, header.get("kind", "")) if len(header["digests"]) == len(rows) else None
+
+
+def _allow_more_files(path: Path) -> None:
+    """Raise this process's own limit of open files to what the system lets it have: each shard that is mapped holds one."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        raise InputError(f"{path} cannot be opened: this process may hold no more than {soft} files. Allow it more, such as: ulimit -n 65536.")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _unwritable(folder: Path, error: OSError) -> str:

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from torch import Tensor
 
 from headstart.core import IMAGE_SUFFIXES, MIN_PER_CLASS, Backbone, Domain, InputError, Inspection, Preprocess, Task
 
+GREY_WITHIN = 2  # levels of 255 between the channels of what still counts as grey; why: a JPEG of a grey image rounds them apart
+GLANCE = 64  # pixels that a colour is looked for in, where a JPEG can be decoded small
 DECODERS = 2  # threads: Pillow decodes without holding the interpreter's lock, and the machines we plan for have two cores
 ORIENTATION = 0x0112  # the EXIF tag
 LONGEST = 8  # long side over short side, of what is resized
@@ -89,12 +91,52 @@ def inspect(task: Task, *, skip_unreadable: bool = False, progress: Callable[[in
     return task, Inspection(tuple(d for *_, d in good), _facts(good), names)
 
 
+def _frame(item: Any) -> Frame:
+    if isinstance(item, np.ndarray):
+        pixels = _from_array(item)
+        return Frame(pixels.shape[1], pixels.shape[0], _is_grey(pixels))
+    try:
+        with Image.open(Path(item)) as picture:
+            width, height = picture.size
+            lies = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+            picture.draft("RGB", (GLANCE, GLANCE))
+            is_grey = _is_grey(np.asarray(_rgb(picture)))
+    except BROKEN as error:
+        raise InputError(f"{item} cannot be read as an image ({_reason(error)}). Repair it or remove it.") from None
+    return Frame(height, width, is_grey) if lies else Frame(width, height, is_grey)
+
+
+def _is_grey(pixels: np.ndarray) -> bool:
+    return bool(np.ptp(pixels.astype(np.int16), axis=2).max() <= GREY_WITHIN)
+
+
 def _facts(good: Sequence[tuple[tuple[int, int], str, bool, str]]) -> dict[str, str]:
     sizes = sorted((size for size, *_ in good), key=lambda s: (s[0] * s[1], s))
     smallest, median, largest = (f"{w}x{h}" for w, h in (sizes[0], sizes[len(sizes) // 2], sizes[-1]))
     modes = ", ".join(f"{mode} {n}" for mode, n in sorted(Counter(mode for _, mode, _, _ in good).items()))
     turned = sum(turned for _, _, turned, _ in good)
     return {"Pixels": f"{smallest} to {largest}, median {median}", "Modes": modes + (f"; {turned} turned by EXIF" if turned else "")}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image as it stands upright: width and height in pixels, and whether it shows no colour (equal channels, whatever the file's mode)."""
+
+    width: int
+    height: int
+    is_grey: bool
+
+
+def frames(items: Sequence[Any], *, most: int = 200) -> tuple[Frame, ...]:
+    """Return the frames of at most ``most`` images, evenly spaced over the list; JPEG files are decoded at an eighth of their size.
+
+    Raises
+    ------
+    InputError
+        one of them cannot be read.
+    """
+    picked = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return tuple(mapped(_frame, [items[i] for i in picked]))
 
 
 def show(item: Any) -> tuple[str, str]:

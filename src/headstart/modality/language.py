@@ -235,6 +235,8 @@ class Head(nn.Module):
 
 def trimmed(x: Tensor) -> Tensor:
     """Drop the positions behind the longest text of the batch: stored activations are all equally long, and padding costs time."""
+    if torch.compiler.is_exporting():
+        return x  # why: a graph has no shapes that depend on values
     longest = int(x[..., -1].bool().sum(dim=1).max())
     return x[:, : max(1, longest)]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from headstart.core import InputError
+from headstart.modality import onnx_weights
 
 MARK = "embeddings.word_embeddings.weight"  # what stands before it in its name is the exporter's prefix
 
@@ -24,8 +24,8 @@ def read(file: Path, *, heads: int | None) -> tuple[dict[str, int], dict[str, Te
     InputError
         no such file, no ONNX, no BERT, or the heads cannot be found.
     """
-    graph = _graph(file)
-    arrays = {i.name: _array(i) for i in graph.initializer}
+    graph = onnx_weights.graph(file)
+    arrays = onnx_weights.initialisers(graph)
     first = next((name for name in arrays if name.endswith(MARK)), None)
     if first is None:
         raise InputError(f"{file} holds no BERT (no {MARK}). Give the ONNX file of a BERT that PyTorch exported.")
@@ -51,24 +51,6 @@ def read(file: Path, *, heads: int | None) -> tuple[dict[str, int], dict[str, Te
     return config, state
 
 
-def _graph(file: Path) -> Any:
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise InputError("ONNX files need the package onnx. Install it: pip install 'headstart[text]'.") from None
-    try:
-        return onnx.load(str(file), load_external_data=False).graph
-    except (OSError, DecodeError) as error:
-        raise InputError(f"{file} cannot be read as ONNX ({' '.join(str(error).split())}). Give an .onnx file.") from None
-
-
-def _array(tensor: Any) -> Tensor:
-    from onnx import numpy_helper
-
-    return torch.from_numpy(numpy_helper.to_array(tensor).copy())
-
-
 def _matrices(graph: Any, arrays: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Name each matrix after the bias that is added to its product, and turn it: ONNX multiplies x W, a linear layer x W^T."""
     made = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[1] in arrays}
@@ -82,7 +64,8 @@ def _matrices(graph: Any, arrays: Mapping[str, Tensor], prefix: str) -> dict[str
 
 
 def _heads(graph: Any, width: int) -> int | None:
-    constants = {n.output[0]: _array(n.attribute[0].t).flatten().tolist() for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")}
+    written = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].HasField("t")]
+    constants = {n.output[0]: onnx_weights.array(n.attribute[0].t).flatten().tolist() for n in written}
     for node in graph.node:
         if node.op_type == "Concat" and len(node.input) == 4:
             *_, heads, each = (constants.get(name, [0]) for name in node.input)

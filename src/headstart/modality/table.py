@@ -61,6 +61,17 @@ def task_from_table(
     return Task("classification", modality, Domain(path.name, x, names, groups), tuple(sorted(set(names))), columns=named)
 
 
+def unlabelled_from_table(path: str | Path, *, text: str | None = None) -> Task:
+    """Return a task without targets of a file's texts, or of its rows with all their columns: what ``assess`` can compare and describe.
+
+    Raises ``InputError`` as :func:`task_from_table` does.
+    """
+    path = Path(path)
+    x, left_out = _inputs(path, read_columns(path), text=text, skip=set(), columns=None)
+    named = {**({"text": text} if text else {}), **({"left out": ", ".join(left_out)} if left_out else {})}
+    return Task("classification", "text" if text else "tabular", Domain(path.name, x), columns=named)
+
+
 def read_items(path: str | Path, *, text: str | None, leave_out: Sequence[str] = ()) -> list[Any]:
     """Return the raw inputs of a file without targets: its texts, or its rows without the columns that are left out."""
     path = Path(path)

@@ -6,9 +6,10 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +17,7 @@ from torch.nn import functional
 from headstart.core import MIN_PER_CLASS, Backbone, Domain, InputError, Inspection, Task, TextInput
 
 SHOWN = 240  # letters of a text in a report
+WORD = re.compile(r"\w+")
 SPACES = re.compile(r"\s+")
 
 
@@ -89,6 +91,61 @@ def cut_off(items: Sequence[str], backbone: Backbone) -> int:
     """Return how many of the texts are longer than the backbone reads."""
     most = _look(backbone).max_length
     return sum(len(one.overflowing) > 0 for one in (_tokenizer(backbone).encode(str(item)) for item in items if len(item) > most))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a backbone's tokenizer reads texts.
+
+    ``tokens``: median of a text, uncut; ``cut_off``: share of texts longer than the backbone reads; ``read``: share of all tokens that it reads;
+    ``whole_words``: share of running words that are one token; ``tokens_per_word``: their mean; ``unknown``: share of all tokens that stand for
+    what the vocabulary lacks (Rust et al. 2021, "How good is your tokenizer?", call the first's complement continued words and the second fertility).
+    """
+
+    texts: int
+    tokens: int
+    cut_off: float
+    read: float
+    whole_words: float
+    tokens_per_word: float
+    unknown: float
+
+
+def reading(items: Sequence[str], backbone: Backbone, *, most: int = 200) -> Reading:
+    """Return how the backbone's tokenizer reads at most ``most`` of the texts, evenly spaced over the list.
+
+    A word is a run of letters and digits; a script that puts no spaces between words is one long word, and only ``unknown`` says much of it.
+    """
+    tokenizer, unknown_id, look = _tokenizer(backbone), getattr(backbone.tokenizer, "unk_token_id", None), _look(backbone)
+    texts = [str(items[i]) for i in np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)]
+    lengths, kept, unknown = [], [], 0
+    for one in tokenizer.encode_batch([look.prefix + text for text in texts]):
+        parts = (one, *one.overflowing)  # why counted: what a call of the tokenizer itself leaves behind may or may not cut texts off
+        lengths.append(sum(_own(part) for part in parts))
+        kept.append(min(lengths[-1], look.max_length - len(one.ids) + _own(one)))
+        unknown += sum(part.ids.count(unknown_id) for part in parts)
+    words = Counter(word for text in texts for word in WORD.findall(text))
+    pieces = {word: _pieces(word, tokenizer) for word in words}
+    total, running = max(1, sum(lengths)), max(1, words.total())
+    return Reading(
+        texts=len(texts),
+        tokens=int(np.median(lengths)),
+        cut_off=sum(k < length for k, length in zip(kept, lengths, strict=True)) / len(texts),
+        read=sum(kept) / total,
+        whole_words=sum(n for word, n in words.items() if pieces[word] == 1) / running,
+        tokens_per_word=sum(n * pieces[word] for word, n in words.items()) / running,
+        unknown=unknown / total,
+    )
+
+
+def _own(encoding: Any) -> int:
+    """Return the tokens that stand for the text, not for its beginning or end."""
+    return int(encoding.special_tokens_mask.count(0))
+
+
+def _pieces(word: str, tokenizer: Any) -> int:
+    """Return the fewest tokens of a word, at the beginning of a text or behind a space: many vocabularies hold both forms, or one."""
+    return min(len(tokenizer.encode(form, add_special_tokens=False).ids) for form in (word, f" {word}"))
 
 
 def _look(backbone: Backbone) -> TextInput:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def efficientnet_lite(variant: int, weights: Path | None, *, seed: int = 0) -> B
     """
     import timm
 
-    net = _seeded(lambda: timm.create_model(f"tf_efficientnet_lite{variant}"), seed)
+    net = seeded(lambda: timm.create_model(f"tf_efficientnet_lite{variant}"), seed)
     if weights is not None:
         with _read_safely(weights):
             state = dict(torch.load(weights, map_location="cpu", weights_only=True))
@@ -53,7 +53,7 @@ def squeezenet(weights: Path | None, *, seed: int = 0) -> Backbone:
     """
     from torchvision.models import squeezenet1_1
 
-    net = _seeded(lambda: squeezenet1_1(weights=None), seed)
+    net = seeded(lambda: squeezenet1_1(weights=None), seed)
     if weights is not None:
         state = _from_caffe(_numpy_pickle(weights), weights)
         net.load_state_dict(_by_position({name: state[name] for name in net.state_dict()}, net.state_dict(), weights))
@@ -66,7 +66,8 @@ def squeezenet(weights: Path | None, *, seed: int = 0) -> Backbone:
     return Backbone(stages, dim=512, preprocess=look, classifier=classifier).eval()
 
 
-def _seeded(make: Any, seed: int) -> Any:
+def seeded(make: Callable[[], Any], seed: int) -> Any:
+    """Return what ``make`` builds with random weights from ``seed``; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return make()

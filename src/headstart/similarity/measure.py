@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from headstart.result import Score
 View = Literal["data", "feature", "task", "architecture"]
 Kind = Literal["classification", "multilabel", "regression"]
 Ignores = Literal["rotation", "scale", "shift"]
+T = TypeVar("T")
 CLASSIFICATION: frozenset[Kind] = frozenset({"classification"})
 LABELLED: frozenset[Kind] = frozenset({"classification", "multilabel", "regression"})
 
@@ -47,6 +48,23 @@ class Evidence:
     source_labels: tuple[str, ...] = ()
     stages: Mapping[str, np.ndarray] = field(default_factory=dict)
     seed: int = 0
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def shared(self, make: Callable[[Evidence], T]) -> T:
+        """Return ``make(self)``, made once however many measures ask: a decomposition, a table of neighbours. A replaced copy starts anew.
+
+        >>> def total(evidence):
+        ...     print("adding")
+        ...     return float(evidence.x.sum())
+        >>> evidence = Evidence(x=np.ones((2, 2)))
+        >>> evidence.shared(total) == evidence.shared(total)
+        adding
+        True
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
 
     def holds(self, what: str) -> bool:
         """Whether that field is known."""

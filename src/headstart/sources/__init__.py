@@ -14,13 +14,14 @@ from headstart.sources.architectures import twin
 from headstart.sources.files import from_onnx, from_path, is_path
 from headstart.sources.hub import from_hub, is_hub, lies_at
 from headstart.sources.modules import from_module, trust
-from headstart.sources.packages import packaged
+from headstart.sources.packages import POOL, packaged
+from headstart.sources.wider import WIDER, wider
 
 __all__ = ["available", "catalogue", "entry", "from_module", "from_onnx", "get", "trust", "twin"]
 
 
 def catalogue() -> list[Source]:
-    """Return every source that is known by name: packaged ones, and those that the user added.
+    """Return every source that is known by name: packaged ones, the wider pool, and those that the user added.
 
     One that is not on this machine has no ``opener``, and its ``origin`` says how to get it. Of one in a user's file, width and stages are known
     once it is opened: :func:`get` and :func:`available` do.
@@ -30,7 +31,7 @@ def catalogue() -> list[Source]:
     InputError
         a user's file or a package's offer is damaged, or two sources have one name.
     """
-    known = [*packaged(), *(one.listed(_found, _here) for one in user.entries()), *user.offered()]
+    known = [*packaged(), *wider(), *(one.listed(_found, _here) for one in user.entries()), *user.offered()]
     names = [source.name for source in known]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -40,13 +41,16 @@ def catalogue() -> list[Source]:
 
 
 def available(task: Task | None = None) -> list[Source]:
-    """Return the sources that are on this machine, of the task's modality where one is given.
+    """Return the sources that are on this machine, of the task's modality where one is given: what a run tries that names none.
+
+    Sources that are ``by_name``, the wider pool, are left out even where their packages are installed: some are slow, the licence of some is unclear,
+    and a run should not change because another program brought a package along. :func:`get` returns them, and ``--source`` takes them.
 
     >>> all(source.opener is not None for source in available())
     True
     """
     own = {one.name: one for one in user.entries()}
-    here = [s for s in catalogue() if s.opener is not None and (task is None or s.modality == task.modality)]
+    here = [s for s in catalogue() if s.opener is not None and not s.by_name and (task is None or s.modality == task.modality)]
     return [own[s.name].open(_found) if s.name in own else s for s in here]
 
 
@@ -86,7 +90,7 @@ def entry(name: str) -> Source:
 
 
 def _found(name: str, *, preprocess: Preprocess | None = None) -> Source:
-    known = {s.name for s in packaged()}
+    known = {source.name for source, _ in (*POOL, *WIDER)}
     if name not in known and is_path(name):
         return from_path(name, preprocess=preprocess)
     if name not in known and is_hub(name):

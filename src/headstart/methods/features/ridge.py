@@ -1,22 +1,17 @@
-"""Ridge classification with exact leave-one-out over the whole path, from one eigendecomposition.
-
-The residual of a case that was left out is e / (1 - h), h its leverage (Allen 1974), and every strength shares the eigenvectors of the
-smaller Gram matrix (Rifkin & Lippert 2007, "Notes on regularized least squares"). Case weights enter as in weighted least squares.
-"""
+"""Ridge classification with exact leave-one-out over the whole path, from the one decomposition of :mod:`headstart.spectrum`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
 from headstart.methods.features.scaling import LiveScaler
+from headstart.spectrum import Spectrum
 
 ALPHAS = tuple(10.0 ** (-1 + i / 2) for i in range(15))  # 0.1 .. 1e6; why: the Gram matrix of standardised features has trace n d
 SHARPEST = 100.0  # largest factor on decisions; they lie about 2 apart
@@ -61,8 +56,8 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             scaler = LiveScaler().fit(X)
             weights = case_weights(codes, balanced=self.balanced)
             Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
-            path = _decompose(scaler.transform(X), Y, weights)
-            residuals = [path.left_out(alpha) for alpha in self.alphas]
+            path = Spectrum.of(scaler.transform(X), weights=weights).ridge(Y)
+            residuals = path.left_out(self.alphas)
             self.path_ = np.array([np.average(np.square(r).mean(axis=1), weights=weights) for r in residuals])
             best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
             self.alpha_ = float(self.alphas[best])
@@ -94,55 +89,6 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         most: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most
-
-
-@dataclass(frozen=True)
-class _Path:
-    """Centred weighted problem and the eigenvectors of its smaller Gram matrix, from which any alpha is a matrix product."""
-
-    S: np.ndarray  # (n, d) sqrt(w) (z - weighted mean)
-    T: np.ndarray  # (n, c) sqrt(w) (y - weighted mean)
-    root: np.ndarray  # (n,) sqrt(w)
-    z_mean: np.ndarray
-    y_mean: np.ndarray
-    values: np.ndarray  # (r,) eigenvalues
-    vectors: np.ndarray  # (n, r) of S S' where n <= d, else (d, r) of S' S
-    scores: np.ndarray  # (n, r): U where n <= d, else S V
-    along: np.ndarray  # (r, c): U' T where n <= d, else V' S' T
-
-    @property
-    def is_dual(self) -> bool:
-        n, d = self.S.shape
-        return bool(n <= d)
-
-    def left_out(self, alpha: float) -> np.ndarray:
-        """Return (n, c) residuals y_i - prediction of y_i by the model fitted without case i."""
-        shrink = 1.0 / (self.values + alpha)
-        free = self.root**2 / np.sum(self.root**2)  # leverage of the free intercept
-        if self.is_dual:  # 1 - s/(s + alpha) is alpha/(s + alpha): no cancellation where alpha is small
-            residual = alpha * self.scores @ (shrink[:, None] * self.along)
-            left = alpha * np.square(self.scores) @ shrink - free
-        else:
-            residual = self.T - self.scores @ (shrink[:, None] * self.along)
-            left = 1.0 - np.square(self.scores) @ shrink - free
-        out: np.ndarray = residual / (left * self.root)[:, None]
-        return out
-
-    def solve(self, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights (c, d) and intercepts (c,) on standardised features."""
-        inner = self.vectors @ (self.along / (self.values + alpha)[:, None])
-        coef = (self.S.T @ inner if self.is_dual else inner).T
-        return coef, self.y_mean - coef @ self.z_mean
-
-
-def _decompose(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> _Path:
-    z_mean, y_mean = np.average(Z, axis=0, weights=weights), np.average(Y, axis=0, weights=weights)
-    root = np.sqrt(weights)
-    S, T = root[:, None] * (Z - z_mean), root[:, None] * (Y - y_mean)
-    dual = len(S) <= S.shape[1]
-    values, vectors = eigh(S @ S.T if dual else S.T @ S, driver="evd")
-    scores = vectors if dual else S @ vectors
-    return _Path(S, T, root, z_mean, y_mean, np.maximum(values, 0.0), vectors, scores, scores.T @ T)
 
 
 def _sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-DEAD = 1e-6  # of the largest deviation: float32 resolves no less, so what moves by less is rounding
+from headstart.channels import is_dead
 
 
 class LiveScaler(StandardScaler):
@@ -23,6 +23,5 @@ class LiveScaler(StandardScaler):
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn mean and deviation of X (n, d)."""
         super().fit(X, y, sample_weight)
-        deviation = np.sqrt(self.var_)
-        self.scale_[deviation < DEAD * deviation.max()] = np.inf
+        self.scale_[is_dead(np.sqrt(self.var_))] = np.inf
         return self

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from headstart.activations.gain import stored_cuts
 from headstart.core import Batch, Net, Source
 from headstart.methods.features.probe import ALPHAS
 from headstart.methods.features.ridge import RidgeLOO
@@ -27,7 +28,8 @@ class FineTune(Method):
 
     Parameters
     ----------
-    depth : which of the source's tuning cuts to start from; 0 is the one nearest to the output (cheapest)
+    depth : which of the source's tuning cuts to start from, of those that are stored (see ``activations.gain``); 0 is the one nearest to the output
+        (cheapest)
     rate : peak learning rate of AdamW in the last stage; 1e-3 with decay .8 is the middle of what the field uses for a body
         that is fine-tuned after its head (layer-wise decay: Clark et al. 2020; AutoGluon uses .9 and 1e-4 to 4e-4)
     decay : factor on the rate from one stage to the one before it
@@ -54,8 +56,9 @@ class FineTune(Method):
     dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
 
     def cut(self, source: Source) -> int:
-        """Return the cut that training starts from; 0 stands for the deepest of the source's tuning cuts."""
-        return sorted(source.tune_cuts, reverse=True)[min(self.depth, len(source.tune_cuts) - 1)]
+        """Return the cut that training starts from, of those whose activations are worth storing, or the input."""
+        cuts = sorted({*stored_cuts(source), *(c for c in source.tune_cuts if c == 0)}, reverse=True)
+        return cuts[min(self.depth, len(cuts) - 1)]
 
     def view(self, source: Source | None) -> View:
         if source is None:

@@ -1,31 +1,11 @@
-"""The engine: run a backbone's stages over a batch and keep what comes out at the wanted cuts."""
+"""The memory allocator: keep what networks use again and again."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Collection
-
-import torch
-from torch import Tensor
-
-from headstart.core import Backbone
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-
-
-def forward_cuts(backbone: Backbone, x: Tensor, cuts: Collection[int]) -> dict[int, Tensor]:
-    """Return the activations at those cuts from one pass over ``x`` (n, c, h, w), in evaluation mode, without gradients."""
-    out: dict[int, Tensor] = {}
-    last = max(cuts)
-    with torch.inference_mode():
-        for k, stage in enumerate(backbone.stages.values(), 1):
-            if k > last:
-                break
-            x = stage(x)
-            if k in cuts:
-                out[k] = x
-    return out
 
 
 def tune_allocator() -> bool:

@@ -1,0 +1,140 @@
+"""Looking at one source from four sides: its measures, its curve over stages, what its architecture meets, and how alike two sources see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.activations.costs import known
+from headstart.assessment import CkaMap, NearestClass, StageScore
+from headstart.core import InputError, Inspection, Source, Task
+from headstart.methods.features.door import one_thread
+from headstart.methods.method import View
+from headstart.result import Score
+from headstart.similarity import MEASURES
+from headstart.similarity.architecture import ArchitectureFit, architecture_fit
+from headstart.similarity.cka import cka_map
+from headstart.similarity.comparison import compare
+from headstart.similarity.label_names import Embed, class_names, embedder, label_meaning, nearest
+from headstart.similarity.measure import Evidence, Kind
+from headstart.similarity.probes import stage_curve
+from headstart.similarity.task import class_probabilities
+from headstart.views import Views
+
+APART = "domain classifier"  # the measure that sources are ordered by where nothing is labelled
+CKA_CASES = 1000
+HALF = 1.645  # standard errors to either side of a 90 % interval
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of a source. ``x`` (n, dim) are its final features of the task's inputs, ``activations`` (n, d_k) those of each stage, pooled."""
+
+    x: np.ndarray
+    activations: Mapping[str, np.ndarray]
+    scores: tuple[Score, ...]
+    stages: tuple[StageScore, ...]
+    nearest: tuple[NearestClass, ...]
+    fit: ArchitectureFit
+    data: str
+
+
+def look(
+    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
+) -> Sight:
+    """Return what all measures say of a source whose activations are stored.
+
+    Parameters
+    ----------
+    y : (n,) class codes or numbers of the task; ``None``: nothing is labelled
+    other : data of a neighbouring domain, and its views by the same source
+    embed : what puts names of classes side by side by meaning
+    """
+    with one_thread():  # why: sums of several threads differ in their last bits from one run to the next
+        return _look(source, views, task, y, other=other, embed=embed, seed=seed)
+
+
+def naming(task: Task) -> Embed | None:
+    """Return what compares names of classes by meaning: the packaged sentence encoder, where it is installed and the task's classes have names."""
+    if not task.labels:
+        return None
+    try:
+        return embedder()
+    except InputError:
+        return None
+
+
+def _look(
+    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
+) -> Sight:
+    activations = {stage: np.asarray(views.array(View("pooled", source.name, (k,)))) for k, stage in enumerate(source.stages, 1)}
+    x = activations[source.stages[-1]]
+    evidence = _of_model(source, task, x, y, seed=seed)
+    scores = [measure(evidence) for measure in MEASURES.values() if measure.view in ("feature", "task")]
+    kin: tuple[NearestClass, ...] = ()
+    if embed is not None and evidence.source_labels:
+        scores.append(label_meaning(embed)(evidence))
+        kin = tuple(NearestClass(one.label, one.classes) for one in nearest(evidence.labels, evidence.source_labels, embed))
+    words = ""
+    if other is not None:
+        xs = np.asarray(other[2].array(View("pooled", source.name, (len(source.stages),))))
+        beside = _of_data(task, x, y, other[0], xs, seed=seed)
+        scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
+        words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
+    curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, _kind(task)).items())
+    errors = {s.stage: (s.score.value, _error(s.score)) for s in curve}
+    cost = known(views.store.root).get(source.weights_sha256)
+    fit = architecture_fit(source, task.target.x, n=len(x), curve=errors or None, seconds_each=cost)
+    found = [*scores, *fit.scores()]
+    return Sight(x, activations, tuple(s for s in found if s is not None and math.isfinite(s.value)), curve, kin, fit, words)
+
+
+def agreement(sights: Mapping[str, Sight]) -> CkaMap | None:
+    """Return how alike the sources' final features see the task's inputs; ``None`` for a single source."""
+    if len(sights) < 2:
+        return None
+    finals = {name: sight.x[:CKA_CASES] for name, sight in sights.items()}
+    names = tuple(finals)
+    return CkaMap("", "", names, names, _rounded(cka_map(finals, finals)))
+
+
+def layers(a: tuple[str, Sight], b: tuple[str, Sight]) -> CkaMap:
+    """Return how alike the stages of two sources see the task's inputs."""
+    rows, columns = ({stage: values[:CKA_CASES] for stage, values in sight.activations.items()} for _, sight in (a, b))
+    return CkaMap(a[0], b[0], tuple(rows), tuple(columns), _rounded(cka_map(rows, columns)))
+
+
+def unlike(sight: Sight) -> float:
+    """Return how well a classifier tells the task's inputs from the other data's by this source's features, 0.5..1; 1 where there are no other data."""
+    return next((score.value for score in sight.scores if score.name == APART), 1.0)
+
+
+def _of_model(source: Source, task: Task, x: np.ndarray, y: np.ndarray | None, *, seed: int) -> Evidence:
+    names = class_names(source) if source.modality == "image" else source.labels
+    theta = None
+    if source.backbone.classifier is not None and y is not None:
+        theta = class_probabilities(source.backbone, x)
+        names = names if len(names) == theta.shape[1] else ()
+    return Evidence(x=x, y=y, kind=_kind(task), theta=theta, labels=task.labels, source_labels=names, seed=seed)
+
+
+def _of_data(task: Task, x: np.ndarray, y: np.ndarray | None, data: Task, xs: np.ndarray, *, seed: int) -> Evidence:
+    ys = None
+    if y is not None and data.target.y is not None:
+        ys = np.asarray(data.codes) if data.labels else np.asarray(data.target.y, dtype=np.float64)
+    return Evidence(x=x, y=y, kind=_kind(task), xs=xs, ys=ys, labels=task.labels, source_labels=data.labels, seed=seed)
+
+
+def _kind(task: Task) -> Kind:
+    return "regression" if task.kind == "regression" else "classification"
+
+
+def _error(score: Score) -> float:
+    return 0.0 if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * HALF)
+
+
+def _rounded(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(v), 4) for v in row) for row in values)
