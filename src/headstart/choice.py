@@ -28,7 +28,7 @@ from headstart.views import cuts_of
 AUTO, PLAIN = "auto", "torch"
 CHOICES_FILE = "engines.json"
 CHECKED = 128  # inputs: four batches, of which the first, that warms up, is not timed
-FEWEST = 1000  # inputs from which measuring (5 to 10 s a source, most of it converting) is paid back within the run or the next one
+FEWEST = 5000  # inputs from which measuring (15 to 25 s a source, a third of it converting) is paid back: an input gains 2 to 10 ms
 WORTH = 1.1  # times as fast as PyTorch in float32, or it is not worth another engine
 ALIKE = {
     "float32": 0.99999,

@@ -56,7 +56,7 @@ def transfer(
     skip_unreadable : leave out inputs that cannot be read, instead of refusing
     margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
     engine : what runs frozen stages, one of ``activations.engines.ENGINES``. "auto", the default, takes the fastest whose features agree with those of
-        PyTorch in float32 (see ``choice``); with fewer than 1,000 inputs, where measuring is not paid back, it takes PyTorch in float32
+        PyTorch in float32 (see ``choice``); with fewer than 5,000 inputs, where measuring is not paid back, it takes PyTorch in float32
     methods : names of the methods that tune the best source's weights, such as ("lp-ft", "l2-sp"); ``None``: LP-FT alone (``headstart methods`` lists
         them). Baselines and frozen features are measured in any case
     observer : hears of progress
