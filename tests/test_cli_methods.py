@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import headstart as hs
-from headstart import pipeline, plan
-from headstart.bench import Bench, Silent
+from headstart import plan
+from headstart.bench import Bench, Silent, set_up
 from headstart.cli import app
 from headstart.methods import tuners
 from headstart.modality import door
@@ -65,7 +65,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     task, inspection = door("tabular").inspect(task)
     source = source_from_table(other, task, seed=0)
     clock = Clock(100.0, began=time.monotonic() + 86_400)
-    made = pipeline._bench(task, inspection, [source], run=Run(folder), clock=clock, observer=Silent(), seed=0, engine="torch")
+    made = set_up(task, inspection, [source], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
     plan.rank(made)
     return made
 
