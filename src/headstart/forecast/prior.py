@@ -85,12 +85,14 @@ def published(name: str, family: str = "", trained_on: str = "") -> float | None
 
 
 def is_imagenet(trained_on: str) -> bool:
-    """Whether a description of training data, as sources carry it, begins with ImageNet or names it as the hubs do.
+    """Whether a description of training data, as sources carry it, begins with ImageNet or names it as the hubs do, and training ended there.
 
-    >>> [is_imagenet(t) for t in ("ImageNet-1k (1.28 M photographs)", "a1_in1k (1,000 classes)", "IMAGENET1K_V1", "iNaturalist, from ImageNet")]
-    [True, True, True, False]
+    >>> [is_imagenet(t) for t in ("ImageNet-1k (1.28 M photographs)", "a1_in1k (1,000 classes)", "IMAGENET1K_V1")]
+    [True, True, True]
+    >>> [is_imagenet(t) for t in ("ImageNet-1k, then edges", "iNaturalist, from ImageNet")]
+    [False, False]
     """
-    return IMAGENET.match(trained_on) is not None
+    return IMAGENET.match(trained_on) is not None and ", then " not in trained_on
 
 
 def standing(name: str, family: str, trained_on: str, parameters: int) -> Standing:
