@@ -18,8 +18,8 @@ from headstart.similarity.feature import MEASURES
 from headstart.similarity.hscore import h_score
 from headstart.similarity.measure import Evidence, Measure
 from headstart.similarity.neighbours import TEMPERATURE, credit, leave_one_out_votes
-from headstart.similarity.probes import STRENGTHS, class_weights, ridge_credit, ridge_errors, stage_curve
-from headstart.spectrum import Spectrum
+from headstart.similarity.probes import STRENGTHS, ridge_credit, ridge_errors, stage_curve
+from headstart.spectrum import Spectrum, class_weights
 
 BY_NAME = {measure.name: measure for measure in MEASURES}
 SHAPES = [(40, 7), (24, 60)]

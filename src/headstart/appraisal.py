@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from headstart.evaluate import folds, interval_of_mean, metric, share_tested
 from headstart.evidence import THINGS
 from headstart.guard import judge
 from headstart.learner import Candidate
-from headstart.looking import Sight, agreement, features_of, layers, look, naming
+from headstart.looking import Sight, agreement, assessed, features_of, layers, look, naming, standard_error
 from headstart.methods import SIMPLE, FineTune, Probe, ProbeRegressor
 from headstart.modality import door
 from headstart.result import Score, Trial
@@ -204,25 +205,23 @@ class _Appraiser:
     def _foretold(self, order: Sequence[str], baseline: Trial, *, anchor: bool) -> tuple[Mapping[str, Promise], str]:
         known = [self._known(name) for name in order]
         rows = [*forecast.shipped(), *forecast.past(default_root())]
-        score = self._score(baseline)
-        error = None if score is None or score.interval is None else (score.interval[1] - score.interval[0]) / (2 * 1.645)
-        ask: Callable[..., tuple[forecast.Forecast, ...]] = lambda run: forecast.forecast(  # noqa: E731
+        ask = partial(
+            forecast.forecast,
             known,
             n=len(self.bench.task.target),
             history=rows,
-            anchor=run,
             baseline=baseline.score,
-            baseline_error=error,
+            baseline_error=standard_error(self._score(baseline)),
             modality=self.bench.task.modality,
             numbers=not self.bench.classes,
             task=self.task,
         )
-        found = ask(None)
+        found = ask()
         run = None
         if anchor:
             lead = max(found, key=lambda f: f.value).source
             run = self._anchor(self.bench.sources[lead])
-            found = ask(run) if run is not None else found
+            found = ask(anchor=run) if run is not None else found
         promises = {f.source: Promise(f.value, f.interval, f.is_promised, f.p_harm, f.tasks, f.why, f.level) for f in found}
         return promises, "" if run is None else run.source
 
@@ -257,23 +256,7 @@ class _Appraiser:
         found = judge(trial.folds, baseline.folds, test_share=share_tested(self.bench.search.folds))
         gain = Gain(found.gain, found.interval, 1.0 - found.p_gain, found.folds, found.level)
         frozen = self._score(trial)
-        return AssessedSource(
-            name=name,
-            parameters=source.parameters,
-            dim=source.dim,
-            licence=source.licence,
-            trained_on=source.trained_on,
-            frozen=frozen,
-            gain=gain,
-            fine_tuned=promise,
-            stages=sight.stages,
-            stages_kept=sight.fit.stages_kept,
-            scores=sight.scores,
-            nearest=sight.nearest,
-            facts=sight.fit.in_words(),
-            data=sight.data,
-            why=_why(frozen, gain, promise, sight),
-        )
+        return assessed(source, sight, why=_why(frozen, gain, promise, sight), frozen=frozen, gain=gain, fine_tuned=promise)
 
 
 def _why(frozen: Score, gain: Gain, promise: Promise, sight: Sight) -> str:

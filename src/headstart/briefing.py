@@ -48,7 +48,7 @@ def assess_and_print(asked: Asked, *, anchor: bool, as_json: bool, out: Path | N
 
     task = _task(asked)
     other = None if asked.source_data is None else _other(asked, task)
-    pool = _sources(asked, task, other)
+    pool = _sources(asked, task)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         found = hs.assess(
@@ -158,13 +158,12 @@ def _other(asked: Asked, task: hs.Task) -> hs.Task:
     return hs.task_from_table(place, target=asked.target, text=text, kind=asked.kind)
 
 
-def _sources(asked: Asked, task: hs.Task, other: hs.Task | None) -> Sequence[Source]:
+def _sources(asked: Asked, task: hs.Task) -> Sequence[Source]:
     import headstart as hs
 
     if task.modality == "tabular":
         return pool_of(asked, task)
-    names = asked.names or ()
-    return [hs.sources.get(name) for name in names] or hs.sources.available(task)
+    return [hs.sources.get(name) for name in asked.names or ()] or hs.sources.available(task)
 
 
 def _write(found: Assessment, out: Path) -> None:

@@ -31,7 +31,7 @@ RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
 
 
 class ContractError(AssertionError):
-    """A measure broke a law: which measure, which law, on what evidence, with the two numbers."""
+    """A measure or a method broke a law: which one, which law, on what, and for a measure with the two numbers."""
 
 
 def check_measure(measure: Measure) -> None:

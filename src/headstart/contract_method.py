@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.activations.engines import sample
+from headstart.contract import ContractError
 from headstart.core import Backbone, Batch, InputError, Net, Preprocess, Source
 from headstart.export import assembled
 from headstart.keeping import Checkpoint
@@ -29,10 +30,6 @@ from headstart.train import fit, predict_logits
 STEPS, STOP = 8, 3  # of a training, and the one after which it is stopped and resumed
 CASES, CLASSES = 40, 3
 SEED = 7
-
-
-class ContractError(AssertionError):
-    """A method broke a law: which method, which law, on what."""
 
 
 def check_method(method: Method | type[Method], source: Source | None = None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.activations.costs import known
-from headstart.assessment import CkaMap, NearestClass, StageScore
+from headstart.assessment import AssessedSource, CkaMap, Gain, NearestClass, Promise, StageScore
 from headstart.core import InputError, Inspection, Source, Task
 from headstart.methods.features.door import one_thread
 from headstart.methods.method import View
@@ -85,7 +85,7 @@ def _look(
         scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
         words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
     curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, _kind(task)).items())
-    errors = {s.stage: (s.score.value, _error(s.score)) for s in curve}
+    errors = {s.stage: (s.score.value, standard_error(s.score)) for s in curve}
     cost = known(views.store.root).get(source.weights_sha256)
     fit = architecture_fit(source, task.target.x, n=len(x), curve=errors or None, seconds_each=cost)
     found = [*scores, *fit.scores()]
@@ -113,6 +113,34 @@ def layers(a: tuple[str, Sight], b: tuple[str, Sight]) -> CkaMap:
     return CkaMap(a[0], b[0], tuple(rows), tuple(columns), _rounded(cka_map(rows, columns)))
 
 
+def standard_error(score: Score) -> float:
+    """Return the standard error that a score's 90 % interval stands for; 0 where it has none."""
+    return 0.0 if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * HALF)
+
+
+def assessed(
+    source: Source, sight: Sight, *, why: str, frozen: Score | None = None, gain: Gain | None = None, fine_tuned: Promise | None = None
+) -> AssessedSource:
+    """Return what was seen of a source as a finding, with what was measured and foretold where there are labels."""
+    return AssessedSource(
+        name=source.name,
+        parameters=source.parameters,
+        dim=source.dim,
+        licence=source.licence,
+        trained_on=source.trained_on,
+        frozen=frozen,
+        gain=gain,
+        fine_tuned=fine_tuned,
+        stages=sight.stages,
+        stages_kept=sight.fit.stages_kept,
+        scores=sight.scores,
+        nearest=sight.nearest,
+        facts=sight.fit.in_words(),
+        data=sight.data,
+        why=why,
+    )
+
+
 def unlike(sight: Sight) -> float:
     """Return how well a classifier tells the task's inputs from the other data's by this source's features, 0.5..1; 1 where there are no other data."""
     return next((score.value for score in sight.scores if score.name == APART), 1.0)
@@ -136,10 +164,6 @@ def _of_data(task: Task, x: np.ndarray, y: np.ndarray | None, data: Task, xs: np
 
 def _kind(task: Task) -> Kind:
     return "regression" if task.kind == "regression" else "classification"
-
-
-def _error(score: Score) -> float:
-    return 0.0 if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * HALF)
 
 
 def _rounded(values: np.ndarray) -> tuple[tuple[float, ...], ...]:

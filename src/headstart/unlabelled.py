@@ -8,12 +8,12 @@ from importlib.metadata import version
 
 from headstart import forecast
 from headstart.activations.store import Store, default_root
-from headstart.assessment import AssessedSource, Assessment
+from headstart.assessment import Assessment
 from headstart.bench import Observer
 from headstart.choice import PLAIN
 from headstart.core import Inspection, Source, Task
 from headstart.evidence import THINGS
-from headstart.looking import Sight, agreement, features_of, look, unlike
+from headstart.looking import Sight, agreement, assessed, features_of, look, unlike
 from headstart.similarity.structure import structure
 from headstart.views import Views
 
@@ -22,6 +22,7 @@ UNKNOWN = (
     "what score can be reached, with transfer or without",
     "the risk of negative transfer: label about 50 cases and ask again",
 )
+UNREAD = "Without labels nothing is known of how well its features tell the classes apart."
 
 
 def describe(
@@ -64,7 +65,7 @@ def describe(
         baseline_method="",
         advice="unknown",
         words=words if other is None else f"{order[0]} sees the two data sets most alike.",
-        sources=tuple(_told(table[name], sights[name]) for name in order),
+        sources=tuple(assessed(table[name], sights[name], why=sights[name].data or UNREAD) for name in order),
         anchor="",
         agreement=agreement({name: sights[name] for name in order}),
         layers=None,
@@ -80,26 +81,6 @@ def describe(
 def _order(table: Mapping[str, Source], sights: Mapping[str, Sight]) -> list[str]:
     standing = {name: forecast.published(name, s.family, s.trained_on) or 0.0 for name, s in table.items()}
     return sorted(table, key=lambda name: (unlike(sights[name]), -standing[name], -table[name].parameters, name))
-
-
-def _told(source: Source, sight: Sight) -> AssessedSource:
-    return AssessedSource(
-        name=source.name,
-        parameters=source.parameters,
-        dim=source.dim,
-        licence=source.licence,
-        trained_on=source.trained_on,
-        frozen=None,
-        gain=None,
-        fine_tuned=None,
-        stages=(),
-        stages_kept=(),
-        scores=sight.scores,
-        nearest=sight.nearest,
-        facts=sight.fit.in_words(),
-        data=sight.data,
-        why=sight.data or "Without labels nothing is known of how well its features tell the classes apart.",
-    )
 
 
 def versions() -> dict[str, str]:

@@ -14,8 +14,8 @@ from headstart.similarity.intervals import LEVEL, explained, mean_share, share
 from headstart.similarity.logme import logme_of_spectrum
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Ignores, Measure
 from headstart.similarity.neighbours import credit, leave_one_out_votes
-from headstart.similarity.probes import BALANCED, R2, class_weights, left_out, rated, ridge_credit, ridge_errors
-from headstart.spectrum import Spectrum
+from headstart.similarity.probes import BALANCED, R2, left_out, rated, ridge_credit, ridge_errors
+from headstart.spectrum import Spectrum, class_weights
 
 XY = frozenset({"x", "y"})
 ALL: frozenset[Ignores] = frozenset({"rotation", "scale", "shift"})

@@ -93,7 +93,7 @@ class Labelled:
 
     def take(self, rows: np.ndarray) -> Labelled:
         """Return those cases, with codes of the classes that are left."""
-        return Labelled(self.x[rows], _codes(self.codes[rows]))
+        return Labelled(self.x[rows], class_codes(self.codes[rows]))
 
     def classes(self) -> Classes:
         """Return the Gaussian of each class, by maximum likelihood: copies of all cases change nothing."""
@@ -107,7 +107,7 @@ class Labelled:
 def _prepared(x: np.ndarray, y: np.ndarray, xs: np.ndarray, ys: np.ndarray, *, seed: int, dims: int, most: int) -> tuple[Labelled, Labelled]:
     (xa, ya), (xb, yb) = at_most(x, y, most=most, seed=seed), at_most(xs, ys, most=most, seed=seed)
     a, b = _on_common_axes(xa, xb, dims=dims)
-    return Labelled(a, _codes(ya)), Labelled(b, _codes(yb))
+    return Labelled(a, class_codes(ya)), Labelled(b, class_codes(yb))
 
 
 def _on_common_axes(xa: np.ndarray, xb: np.ndarray, *, dims: int) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +132,8 @@ def _transport(a: Labelled, b: Labelled) -> float:
     return float(ot.emd2([], [], cost, numItermax=PIVOTS))  # empty weights are equal weights
 
 
-def _codes(y: np.ndarray) -> np.ndarray:
+def class_codes(y: np.ndarray) -> np.ndarray:
+    """Return codes 0..c-1 of the classes that occur."""
     codes: np.ndarray = np.unique(y, return_inverse=True)[1].ravel()
     return codes
 

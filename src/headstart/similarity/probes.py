@@ -14,21 +14,10 @@ from headstart.result import Score
 from headstart.similarity.intervals import LEVEL, Interval, explained, mean_share
 from headstart.similarity.measure import Kind
 from headstart.similarity.neighbours import credit
-from headstart.spectrum import Spectrum
+from headstart.spectrum import Spectrum, class_weights
 
 STRENGTHS = np.logspace(-6.0, 3.0, 19)  # of the mean eigenvalue: from interpolation to the class means
 BALANCED, R2 = "balanced accuracy, 0..1", "R2, 0..1"
-
-
-def class_weights(codes: np.ndarray) -> np.ndarray:
-    """Return (n,) weights of mean 1 that give every class the same total: what balanced accuracy asks of a fit.
-
-    >>> class_weights(np.array([0, 0, 0, 1])).round(2).tolist()
-    [0.67, 0.67, 0.67, 2.0]
-    """
-    counts = np.bincount(codes)
-    weights: np.ndarray = len(codes) / (np.count_nonzero(counts) * counts[codes])
-    return weights
 
 
 def ridge_credit(spectrum: Spectrum, codes: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from headstart.result import Score
 from headstart.similarity.label_names import ANY_FEATURES, LABEL_WORDS, SHARED_NAMES
 from headstart.similarity.measure import CLASSIFICATION, Evidence, Measure
-from headstart.similarity.otdd import OTDD, OTDD_BEYOND_CHANCE
+from headstart.similarity.otdd import OTDD, OTDD_BEYOND_CHANCE, class_codes
 from headstart.similarity.task_embedding import TASK_EMBEDDING
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def leep(theta: np.ndarray, y: np.ndarray) -> float:
     >>> round(leep(theta, y), 4), round(2 / 3 * float(np.log(2 / 3)), 4)
     (-0.2703, -0.2703)
     """
-    return float(_leep(theta, _codes(y))[0].mean())
+    return float(_leep(theta, class_codes(y))[0].mean())
 
 
 def nce(theta: np.ndarray, y: np.ndarray) -> float:
@@ -53,7 +53,7 @@ def nce(theta: np.ndarray, y: np.ndarray) -> float:
     >>> round(nce(theta, np.array([0, 1, 1, 1])), 4)  # half of the cases keep one bit, log(2) / 2 nats
     -0.3466
     """
-    return float(_nce(theta, _codes(y))[0].mean())
+    return float(_nce(theta, class_codes(y))[0].mean())
 
 
 def class_probabilities(backbone: Backbone, features: np.ndarray) -> np.ndarray:
@@ -101,12 +101,6 @@ def _nce(theta: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, values - values.mean()
 
 
-def _codes(y: np.ndarray) -> np.ndarray:
-    """Return codes 0..c-1 of the classes that occur."""
-    codes: np.ndarray = np.unique(y, return_inverse=True)[1].ravel()
-    return codes
-
-
 def _measured(name: str, terms: tuple[np.ndarray, np.ndarray]) -> Score:
     values, influence = terms
     return Score(name, float(values.mean()), _interval(float(values.mean()), influence, high=0.0), len(values), "nats", "task")
@@ -135,7 +129,7 @@ def _interval(value: float, influence: np.ndarray, *, low: float = -np.inf, high
 
 def _of_classifier(name: str, terms: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], paper: str, *, explained: bool = False) -> Measure:
     def compute(evidence: Evidence) -> Score:
-        codes = _codes(np.asarray(evidence.y))
+        codes = class_codes(np.asarray(evidence.y))
         found = terms(np.asarray(evidence.theta), codes)
         return _explained(name, found, codes) if explained else _measured(name, found)
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from headstart.core import InputError
+from headstart.spectrum import class_weights
 
 
 def enter_fit(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +53,4 @@ def case_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
     >>> case_weights(np.array([0, 0, 0, 1]), balanced=True).round(2).tolist()
     [0.67, 0.67, 0.67, 2.0]
     """
-    if not balanced:
-        return np.ones(len(codes))
-    counts = np.bincount(codes)
-    weights: np.ndarray = (len(codes) / (np.count_nonzero(counts) * counts[codes])).astype(np.float64)
-    return weights
+    return class_weights(codes) if balanced else np.ones(len(codes))
