@@ -32,7 +32,7 @@ from torch import nn
 
 from extract import BATCH, Pictures, in_process, source_of, write_images
 from headstart.core import Net
-from headstart.methods.method import Method, View, target_loss
+from headstart.methods.method import Criterion, Method, View, target_loss
 
 EPOCHS = 10
 CASES = {
@@ -69,8 +69,8 @@ class Above(Method):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [1.0] * (stages + 1)
 
-    def loss(self, net: Net, batch: Any, weights: Any) -> Any:
-        return target_loss(net(batch.x), batch.y, weights * 0 + 1)
+    def loss(self, net: Net, batch: Any, criterion: Any) -> Any:
+        return target_loss(net(batch.x), batch.y, Criterion(criterion.weights * 0 + 1))
 
 
 def from_store(model: str, stage: str, given: dict[str, Any], seed: int) -> tuple[float, float]:

@@ -20,7 +20,7 @@ FLOOR = {
     **dict.fromkeys(("result", "distance", "assessment", "moments", "spectrum", "channels"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
-    **dict.fromkeys(("train", "views", "runs", "forecast", "keeping"), 3),
+    **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),

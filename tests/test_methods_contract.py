@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from headstart.contract_method import ContractError, check_method, tiny_source
 from headstart.core import Batch, Net, Preprocess, Source
 from headstart.methods import METHODS, FineTune, Method
+from headstart.methods.method import Criterion
 from headstart.methods.model.layers import restart
 from headstart.methods.scratch import Scratch
 from headstart.modality.cutting import cut
@@ -70,10 +71,10 @@ class Drifts(FineTune):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [0.0] + [1.0] * stages
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         with torch.no_grad():
             next(iter(net.body.parameters())).mul_(0.99)
-        return super().loss(net, batch, weights)
+        return super().loss(net, batch, criterion)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class Forgets(FineTune):
 
     name = "forgets"
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         COUNT.append(1)
-        return {**super().loss(net, batch, weights), "noise": (len(COUNT) % 7) * net.head[1].weight.sum()}
+        return {**super().loss(net, batch, criterion), "noise": (len(COUNT) % 7) * net.head[1].weight.sum()}
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Deaf(FineTune):
 
     name = "deaf"
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         return {"cross entropy": nn.functional.cross_entropy(net.head(net.body(batch.x).detach()), batch.y)}
 
     weight_decay = 0.0

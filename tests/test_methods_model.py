@@ -33,6 +33,7 @@ from headstart.methods import (
     Surgical,
     tuners,
 )
+from headstart.methods.method import Criterion
 from headstart.methods.model.co_tuning import relation
 from headstart.methods.model.delta import Reference, attention
 from headstart.methods.model.l2sp import half_square
@@ -92,7 +93,7 @@ def test_l2sp_is_half_the_squared_distance_from_the_start_and_the_heads_half_squ
         for p in net.body.parameters():
             p.add_(torch.from_numpy(drift.normal(size=tuple(p.shape)).astype(np.float32)))
     now = [p.detach().double().numpy() for p in net.body.parameters()]
-    terms = method.loss(net, Batch(torch.from_numpy(x), torch.from_numpy(y)), torch.ones(2))
+    terms = method.loss(net, Batch(torch.from_numpy(x), torch.from_numpy(y)), Criterion(torch.ones(2)))
     expected = 0.3 / 2 * sum(((a - b) ** 2).sum() for a, b in zip(now, start, strict=True))
     assert terms["distance from the source"].item() == pytest.approx(expected, rel=1e-5)
     head = sum((p.detach().double().numpy() ** 2).sum() for p in net.head.parameters())
@@ -126,11 +127,11 @@ def test_delta_is_written_out_arithmetic() -> None:
     x, y = numbers(7, 3), np.arange(7) % 2
     net = method.build(source, features=body(x).detach().double().numpy(), y=y, classes=2, seed=0)
     batch = Batch(x, torch.from_numpy(y))
-    method.prepare(net.eval(), batch, torch.ones(2))
+    method.prepare(net.eval(), batch, Criterion(torch.ones(2)))
     with torch.no_grad():
         for p in net.body.parameters():
             p.add_(0.1 * numbers(*p.shape, seed=2))
-    terms = method.loss(net, batch, torch.ones(2))
+    terms = method.loss(net, batch, Criterion(torch.ones(2)))
 
     arrays = lambda m: [(s.weight.detach().double().numpy(), s.bias.detach().double().numpy()) for s in m]  # noqa: E731
     (wa, ba), (wb, bb), (va, ca), (vb, cb) = *arrays(body), *arrays(net.body)
@@ -241,7 +242,7 @@ def test_co_tuning_adds_the_cross_entropy_to_the_related_source_classes_whatever
     source = tiny_source()
     method = CoTuning(share=2.0, dropout=0.0)
     net, x, y = world(method, source)
-    terms = method.loss(net.eval(), Batch(torch.from_numpy(x), torch.from_numpy(y)), torch.ones(2))
+    terms = method.loss(net.eval(), Batch(torch.from_numpy(x), torch.from_numpy(y)), Criterion(torch.ones(2)))
     with torch.no_grad():
         features = net.body(torch.from_numpy(x))
         logits = source.backbone.classifier(features).double().numpy()  # type: ignore[misc]

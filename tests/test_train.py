@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from headstart.core import Batch, InputError, Net, Source
 from headstart.keeping import Checkpoint, Settings
-from headstart.methods.method import Method, View, target_loss
+from headstart.methods.method import Criterion, Method, View, target_loss
 from headstart.train import OutOfTime, fit, gains_from_bfloat16, predict_logits
 
 
@@ -38,8 +38,8 @@ class Plain(Method):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [float(i >= self.frozen) for i in range(stages + 1)]
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        return {"cross entropy": functional.cross_entropy(net(batch.x), batch.y, weight=weights)}
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        return {"cross entropy": functional.cross_entropy(net(batch.x), batch.y, weight=criterion.weights)}
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ class NoDropout(Plain):
         net.head[0] = nn.Identity()
         return net
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        return target_loss(net(batch.x), batch.y, weights, smoothing=0.1)
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        return target_loss(net(batch.x), batch.y, criterion, smoothing=0.1)
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,11 @@ class Cramped(NoDropout):
     room: int = 6
     words: str = "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         if len(batch.y) > self.room:
             raise RuntimeError(self.words)
         SEEN.append(len(batch.y))
-        return super().loss(net, batch, weights)
+        return super().loss(net, batch, criterion)
 
 
 SEEN: list[int] = []

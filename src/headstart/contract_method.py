@@ -23,7 +23,7 @@ from headstart.core import Backbone, Batch, InputError, Net, Preprocess, Source
 from headstart.export import assembled
 from headstart.keeping import Checkpoint
 from headstart.learner import with_params
-from headstart.methods.method import Knob, Method, space
+from headstart.methods.method import Criterion, Knob, Method, space
 from headstart.methods.needs import NEEDS, require, unmet
 from headstart.train import fit, predict_logits
 
@@ -239,8 +239,8 @@ def _is_saved_whole(method: Method, world: World, net: Net) -> None:
 def _loss_is_finite(method: Method, world: World) -> None:
     net = world.built(method)
     x, y = torch.from_numpy(world.x), torch.from_numpy(world.y)
-    method.prepare(net.eval(), Batch(x, y), torch.ones(CLASSES))
-    for name, term in method.loss(net, Batch(x, y), torch.ones(CLASSES)).items():
+    method.prepare(net.eval(), Batch(x, y), Criterion(torch.ones(CLASSES)))
+    for name, term in method.loss(net, Batch(x, y), Criterion(torch.ones(CLASSES))).items():
         if term.ndim or not bool(torch.isfinite(term)):
             raise ContractError(f"{method.name}: the term {name!r} of its loss is {term}; one finite number is wanted.")
 

@@ -286,10 +286,15 @@ class Net(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Activations ``x`` (n, ...) and class codes ``y`` (n,)."""
+    """Activations ``x`` (n, ...) and class codes ``y`` (n,), shares of classes (n, c) or numbers (n,); ``rows`` (n,) are their places among the cases."""
 
     x: Tensor
     y: Tensor
+    rows: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return the batch of those of its cases."""
+        return Batch(self.x[rows], self.y[rows], None if self.rows is None else self.rows[rows])
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from headstart.core import Batch, InputError
+from headstart.methods.method import Criterion
+
+MOST_SOUP = 16  # checkpoints of a soup: each is a copy of the weights in memory
+
+
+BALANCES = ("weights", "sampling", "none")
+BOUNDS = {
+    "batch": (1, math.inf),
+    "micro": (0, math.inf),
+    "average": (0, 0.99999),
+    "held_in": (0, 0.5),
+    "patience": (1, math.inf),
+    "checks": (1, math.inf),
+    "soup": (0, MOST_SOUP),
+    "focus": (0, 10),
+    "mixup": (0, 10),
+    "cutmix": (0, 10),
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,14 @@ class Settings:
     held_in : share of the cases that are not trained on but stop the training early, 0..1; 0, the default, trains on all for all steps
     patience : checks without a new best before training stops; the best weights are served
     checks : how many times the held-in cases are looked at in the planned steps
+    soup : how many of the best checks are candidates of a greedy soup (Wortsman et al. 2022; AutoGluon takes 3): from the best on, one more is averaged
+        in where the loss on cases held in does not rise; 0, the default, serves the best alone. Asks for ``held_in``
+    balance : how classes of unequal size are made to count alike, which is what balanced accuracy asks for: "weights" on cases (the default), "sampling"
+        of batches with equal odds for each class, or "none"
+    focus : gamma of the focal loss (Lin et al. 2017 take 2 for detection); 0, the default, is cross entropy
+    mixup : alpha of Beta(alpha, alpha), from which the share of another case of the batch is drawn that each case, with its target, is mixed with, .2 in
+        Zhang et al. 2018; 0, the default, mixes nothing. Above a cut this is manifold mixup (Verma et al. 2019)
+    cutmix : the same for a rectangle that is cut from another case (Yun et al. 2019 take 1); with both, each batch draws one of the two
     """
 
     batch: int = 32
@@ -34,10 +64,23 @@ class Settings:
     held_in: float = 0.0
     patience: int = 5
     checks: int = 20
+    soup: int = 0
+    balance: Literal["weights", "sampling", "none"] = "weights"
+    focus: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         if self.average and self.held_in:
-            raise ValueError("an average of weights and early stopping each decide which weights are served; choose one")
+            raise InputError("An average of weights (average) and early stopping (held_in) each decide which weights are served. Choose one.")
+        if self.soup and not self.held_in:
+            raise InputError("A soup is chosen on cases held in. Set held_in as well, such as held_in=0.1.")
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name}={value:g} is out of range. Give a value from {low:g} to {high:g}.")
+        if self.balance not in BALANCES:
+            raise InputError(f"balance={self.balance!r} is unknown. Choose one of {', '.join(BALANCES)}.")
 
     def split(self, y: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on and those held in: of each class its share, but never its last case; of numbers the share of all.
@@ -53,6 +96,35 @@ class Settings:
         held = np.sort(np.concatenate([group[: min(len(group) - 1, round(self.held_in * len(group)))] for group in groups]))
         return np.setdiff1d(np.arange(len(y)), held), held
 
+    def criterion(self, weights: Tensor) -> Criterion:
+        """Return how the target's loss is counted, of weights (c,) that make the classes count alike; empty for numbers."""
+        return Criterion(weights if self.balance == "weights" else torch.ones_like(weights), self.focus)
+
+    def odds(self, y: Tensor, weights: Tensor) -> Tensor | None:
+        """Return (n,) the odds by which cases are drawn; ``None``: each once in a pass."""
+        return weights[y] if self.balance == "sampling" and len(weights) else None
+
+    def mixed(self, batch: Batch, *, classes: int) -> Batch:
+        """Return the batch with each case mixed with another; draws from PyTorch's own generator. ``classes`` is 0 for numbers.
+
+        Raises
+        ------
+        InputError
+            token ids are to be mixed, or a rectangle cut out of what has no rows and columns.
+        """
+        if not self.mixup and not self.cutmix:
+            return batch
+        cuts = bool(self.cutmix) and (not self.mixup or bool(torch.rand(()) < 0.5))
+        if not batch.x.is_floating_point() or (cuts and batch.x.ndim != 4):
+            what = "cutmix asks for images or maps" if cuts else "mixup asks for images, maps or vectors"
+            raise InputError(f"{what}; this method trains on {'token ids' if not batch.x.is_floating_point() else 'vectors'}. Leave it out.")
+        alpha = self.cutmix if cuts else self.mixup
+        own = float(torch.distributions.Beta(alpha, alpha).sample())
+        other = torch.randperm(len(batch.y))
+        x, own = _pasted(batch.x, batch.x[other], own) if cuts else (own * batch.x + (1 - own) * batch.x[other], own)
+        y = functional.one_hot(batch.y, classes).float() if classes else batch.y
+        return Batch(x, own * y + (1 - own) * y[other], batch.rows)
+
 
 @dataclass
 class Progress:
@@ -62,12 +134,14 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     multiples: dict[str, float] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    least: float = math.inf
+    best: list[tuple[float, dict[str, Tensor]]] = field(default_factory=list)  # the least loss first
+    keeps: int = 1
     waited: int = 0
 
     def blend(self, net: nn.Module, decay: float) -> None:
-        """Move the average towards the weights of step ``self.step``."""
+        """Move the average towards the weights of step ``self.step``; a decay of 0 keeps none."""
+        if not decay:
+            return
         decay = min(decay, (1 + self.step) / (10 + self.step))
         for name, value in net.state_dict().items():
             old = self.average.get(name)
@@ -75,14 +149,25 @@ class Progress:
             self.average[name] = old.lerp(value, 1 - decay) if moves and old is not None else value.detach().clone()
 
     def judge(self, net: nn.Module, loss: float) -> None:
-        """Keep the weights if the loss on cases held in is the least so far."""
-        self.waited += 1
-        if loss < self.least:
-            self.least, self.waited, self.best = loss, 0, _copied(net)
+        """Keep the weights if the loss on cases held in is among the least so far."""
+        self.waited = 0 if not self.best or loss < self.best[0][0] else self.waited + 1
+        if len(self.best) < self.keeps or loss < self.best[-1][0]:
+            self.best = sorted([*self.best, (loss, _copied(net))], key=lambda one: one[0])[: self.keeps]
 
-    def served(self) -> dict[str, Tensor] | None:
-        """Return the weights to serve; ``None``: the last ones."""
-        return self.average or self.best or None
+    def serve(self, net: nn.Module, judge: Callable[[], float]) -> None:
+        """Put the weights to serve into the net: their average, the best or a greedy soup of the best, or the last. ``judge`` is the net's loss now."""
+        if self.average:
+            net.load_state_dict(self.average)
+        if not self.best:
+            return
+        (least, soup), *rest = self.best
+        parts = 1
+        for _, state in rest:
+            more = {name: v.lerp(state[name], 1 / (parts + 1)) if v.is_floating_point() else v for name, v in soup.items()}
+            net.load_state_dict(more)
+            if (loss := judge()) <= least:
+                least, soup, parts = loss, more, parts + 1
+        net.load_state_dict(soup)
 
 
 @dataclass(frozen=True)
@@ -112,3 +197,14 @@ class Checkpoint:
 
 def _copied(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _pasted(x: Tensor, other: Tensor, own: float) -> tuple[Tensor, float]:
+    """Return (n, c, h, w) maps with one rectangle of the others' in them, of 1 - ``own`` of the area before it is clipped, and the area that is left."""
+    h, w = x.shape[2:]
+    side = math.sqrt(1 - own)
+    row, column = (int(torch.randint(0, n, ())) for n in (h, w))
+    (top, bottom), (left, right) = ((max(0, at - round(n * side) // 2), min(n, at + round(n * side) // 2)) for at, n in ((row, h), (column, w)))
+    x = x.clone()
+    x[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+    return x, 1 - (bottom - top) * (right - left) / (h * w)

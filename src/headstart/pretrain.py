@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from headstart import __version__
 from headstart.core import Backbone, Batch, InputError, Net, Source, Task
-from headstart.methods.method import Arm, Level, Method, View, target_loss
+from headstart.methods.method import Arm, Criterion, Level, Method, View, target_loss
 from headstart.modality import tabular
 from headstart.train import fit
 
@@ -44,8 +44,8 @@ class Pretrain(Method):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [1.0] * (stages + 1)
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        return target_loss(net(batch.x), batch.y, weights)
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        return target_loss(net(batch.x), batch.y, criterion)
 
 
 def source_from_table(data: Task, target: Task, *, seed: int) -> Source:

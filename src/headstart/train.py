@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from headstart.activations.engines import is_out_of_memory, tune_allocator
 from headstart.core import Batch, InputError, Net
+from headstart.freezing import Learner, learners, set_modes
 from headstart.keeping import Checkpoint, Progress, Settings
-from headstart.methods.method import Method, target_loss
+from headstart.methods.method import Criterion, Method, target_loss
 
-WARMUP = 0.1
 CLIP = 1.0
 PREPARED = 4  # batches that a method may look at before the first step
 PLAIN = Settings()
@@ -55,15 +55,16 @@ def fit(
 
     Integers are class codes, floats are numbers to regress.
 
-    Linear warm-up over a tenth of the steps, then a cosine to 0; gradients clipped to norm 1; the method's weight decay on matrices and kernels,
-    none on biases and norms (the defaults that fine-tuning recipes agree on). Classes count alike, however many cases each has.
+    The method's schedule (as a rule, linear warm-up over a tenth of the steps, then a cosine to 0); gradients clipped to norm 1; the method's weight
+    decay on matrices and kernels, none on biases and norms (the defaults that fine-tuning recipes agree on). Classes count alike, however many cases
+    each has, unless ``settings`` say otherwise.
 
     Parameters
     ----------
     reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
-    settings : batches, an average of the weights, early stopping
+    settings : batches and how they are drawn and mixed, how cases are weighed, averages of the weights, early stopping
     resume : go on from there; everything else must be as it was, and ``net`` built alike
     keep : after every so many steps, what is called with a checkpoint
 
@@ -72,51 +73,53 @@ def fit(
     OutOfTime
         the deadline passed.
     InputError
-        the loss is no longer a number.
+        the loss is no longer a number; inputs that cannot be mixed are to be mixed.
     """
     tune_allocator()
     reduced = reduced and gains_from_bfloat16(net)
     generator = torch.Generator().manual_seed(seed)
-    targets, classes = _targets(y, net)
+    targets, weights = _targets(y, net)
     taught, held = settings.split(np.asarray(y), generator)
+    criterion = settings.criterion(weights)
+    size = min(settings.batch, len(taught))
+    batches = _batches(taught, method.steps, generator, size=size, odds=settings.odds(targets[taught], weights))
+    who = learners(net, method)
+    optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
+    micro = settings.micro or size
 
     def take(rows: Tensor | np.ndarray) -> Batch:
-        return Batch(_tensor(x, rows), targets[rows])
+        return Batch(_tensor(x, rows), targets[rows], torch.as_tensor(rows))
 
-    size = min(settings.batch, len(taught))
-    batches = [torch.from_numpy(taught)[rows] for rows in _batches(len(taught), method.steps, generator, size=size)]
-    stages, learners = len([*net.body.children()]), _learners(net, method)
-    optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in learners], lr=0.0, weight_decay=0.0)
-    micro = settings.micro or size
+    def judge() -> float:
+        return _loss_on(net, take(held), criterion, size=size)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique()), classes)
-        state = Progress() if resume is None else resume.restore(net, optimiser)
+        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique()), criterion)
+        state = Progress(keeps=max(1, settings.soup)) if resume is None else resume.restore(net, optimiser)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
                 raise OutOfTime
             if len(held) and state.waited >= settings.patience:
                 break
-            factors = method.rates(stages, step / method.steps)
-            _set_modes(net, learners, factors, state.multiples, method)
-            loss, micro = _backward(method, net, optimiser, take(batches[step]), classes, step=step, micro=micro, reduced=reduced)
+            factors = method.rates(len(net.body), step / method.steps)
+            set_modes(net, who, factors, state.multiples, method)
+            batch = settings.mixed(take(batches[step]), classes=len(weights))
+            loss, micro = _backward(method, net, optimiser, batch, criterion, step=step, micro=micro, reduced=reduced)
             state.losses.append(loss)
             if step % max(1, len(taught) // size) == 0:
                 state.multiples = method.multiples(net)
-            for one, group in zip(learners, optimiser.param_groups, strict=True):
-                group["lr"] = method.rate * factors[one.stage] * state.multiples.get(one.name, 1.0) * _schedule(step, method.steps)
-            nn.utils.clip_grad_norm_((p for p in net.parameters() if p.grad is not None), CLIP)
-            optimiser.step()
+            _descended(method, net, optimiser, who, [f * method.rate for f in factors], state)
             state.step = step + 1
-            if settings.average:
-                state.blend(net, settings.average)
+            state.blend(net, settings.average)
             if len(held) and state.step % max(1, method.steps // settings.checks) == 0:
-                state.judge(net, _loss_on(net, take(held), classes, size=size))
+                state.judge(net, judge())
             if keep is not None and state.step % keep[0] == 0:
                 keep[1](Checkpoint.of(net, optimiser, state))
             if progress is not None:
                 progress(state.step / method.steps)
-    return _finished(net, state), History(tuple(state.losses))
+    state.serve(net, judge)
+    return _finished(method, net), History(tuple(state.losses))
 
 
 def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
@@ -147,65 +150,25 @@ def _tensor(x: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
-def _batches(n: int, steps: int, generator: torch.Generator, *, size: int) -> list[Tensor]:
-    """Shuffled passes over the rows, cut into full batches, so that BatchNorm never sees a batch of one."""
-    per_pass = n // size
-    passes = [torch.randperm(n, generator=generator)[: per_pass * size].split(size) for _ in range(math.ceil(steps / per_pass))]
-    return [rows for one in passes for rows in one][:steps]
-
-
-@dataclass(frozen=True)
-class _Learner:
-    """A tensor that may learn: its name in the net, its stage (the last is the head), and its weight decay."""
-
-    name: str
-    tensor: nn.Parameter
-    stage: int
-    decay: float
-    allowed: bool
-
-
-def _learners(net: Net, method: Method) -> list[_Learner]:
-    """List every tensor of the body and the head once, in the stage that holds it first, and what learns of the scaffold with the head."""
-    parts: list[tuple[str, nn.Module]] = [*((f"body.{name}", stage) for name, stage in net.body.named_children()), ("head", net.head)]
-    head = len(parts) - 1
-    if net.scaffold is not None:
-        parts.append(("scaffold", net.scaffold))
-    found: dict[nn.Parameter, _Learner] = {}
-    for i, (prefix, part) in enumerate(parts):
-        for path, module in part.named_modules(prefix=prefix):
-            for name, tensor in module.named_parameters(recurse=False):
-                if tensor not in found and (i <= head or tensor.requires_grad):
-                    allowed = i >= head or method.learns(module, name)
-                    decay = method.weight_decay if tensor.ndim > 1 else 0.0
-                    found[tensor] = _Learner(f"{path}.{name}", tensor, min(i, head), decay, allowed)
-    return list(found.values())
-
-
-def _set_modes(net: Net, learners: Sequence[_Learner], factors: Sequence[float], multiples: dict[str, float], method: Method) -> None:
-    net.train()
-    for stage, factor in zip([*net.body.children(), net.head], factors, strict=True):
-        if factor == 0:
-            stage.eval()  # why: a frozen BatchNorm would still move its running statistics, and the stage would drift without a gradient
-    for one in learners:
-        one.tensor.requires_grad_(one.allowed and factors[one.stage] > 0 and multiples.get(one.name, 1.0) > 0)
-    for part in () if net.scaffold is None else net.scaffold.values():
-        part.train(any(p.requires_grad for p in part.parameters()))
-    if method.freezes_statistics:
-        for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+def _batches(taught: np.ndarray, steps: int, generator: torch.Generator, *, size: int, odds: Tensor | None) -> list[Tensor]:
+    """Shuffled passes over the rows ``taught`` (n,), or draws by ``odds`` (n,), in full batches, so that BatchNorm never sees a batch of one."""
+    n, per_pass = len(taught), len(taught) // size
+    found: list[Tensor] = []
+    while len(found) < steps:
+        rows = torch.randperm(n, generator=generator) if odds is None else torch.multinomial(odds, n, replacement=True, generator=generator)
+        found += torch.from_numpy(taught)[rows[: per_pass * size]].split(size)
+    return found[:steps]
 
 
 def _backward(
-    method: Method, net: Net, optimiser: torch.optim.Optimizer, batch: Batch, classes: Tensor, *, step: int, micro: int, reduced: bool
+    method: Method, net: Net, optimiser: torch.optim.Optimizer, batch: Batch, criterion: Criterion, *, step: int, micro: int, reduced: bool
 ) -> tuple[float, int]:
     """Leave the gradients of the batch's loss in the net; return the loss and how many cases memory held at once."""
     random = torch.get_rng_state()
     while True:
         optimiser.zero_grad(set_to_none=True)
         try:
-            return _accumulated(method, net, batch, classes, step=step, micro=micro, reduced=reduced), micro
+            return _accumulated(method, net, batch, criterion, step=step, micro=micro, reduced=reduced), micro
         except (MemoryError, RuntimeError) as error:
             if micro == 1 or not is_out_of_memory(error):
                 raise
@@ -213,42 +176,43 @@ def _backward(
         torch.set_rng_state(random)
 
 
-def _accumulated(method: Method, net: Net, batch: Batch, classes: Tensor, *, step: int, micro: int, reduced: bool) -> float:
+def _accumulated(method: Method, net: Net, batch: Batch, criterion: Criterion, *, step: int, micro: int, reduced: bool) -> float:
     """Add up gradients part by part; each part's mean loss counts by its share of the batch's weights, so that the sum is the batch's own mean."""
-    case_weights = classes[batch.y] if len(classes) else torch.ones(len(batch.y))
+    mass = criterion.mass(batch.y)
     whole = 0.0
     for rows in torch.arange(len(batch.y)).split(micro):
-        part = Batch(batch.x[rows], batch.y[rows]) if len(rows) < len(batch.y) else batch
+        part = batch if len(rows) == len(batch.y) else batch.take(rows)
+        share = 1.0 if len(rows) == len(batch.y) else float(mass[rows].sum() / mass.sum())
         with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-            loss = torch.stack([term.float() for term in method.loss(net, part, classes).values()]).sum()
-        if len(rows) < len(batch.y):
-            loss = loss * (case_weights[rows].sum() / case_weights.sum())
-        whole += _finite(float(loss.detach()), step, method)
-        loss.backward()
+            terms = method.loss(net, part, criterion)
+        whole += share * _finite(sum(float(term.detach()) for term in terms.values()), step, method)
+        method.descend(terms, net, share)
     return whole
 
 
-def _finished(net: Net, state: Progress) -> Net:
-    """Return the net with the weights to serve, without its scaffold, in evaluation mode."""
-    if (served := state.served()) is not None:
-        net.load_state_dict(served)
+def _descended(method: Method, net: Net, optimiser: torch.optim.Optimizer, who: Sequence[Learner], rates: Sequence[float], state: Progress) -> None:
+    """Take one step along the gradients that the net holds, at a rate (stages,) for each stage."""
+    scale, momentum = method.schedule(state.step, method.steps)
+    for one, group in zip(who, optimiser.param_groups, strict=True):
+        group["lr"] = rates[one.stage] * state.multiples.get(one.name, 1.0) * scale
+        group["betas"] = (momentum, method.second_moment)
+    nn.utils.clip_grad_norm_((p for p in net.parameters() if p.grad is not None), CLIP)
+    optimiser.step()
+
+
+def _finished(method: Method, net: Net) -> Net:
+    """Return the net to serve, without its scaffold, in evaluation mode."""
+    net = method.finish(net.eval())
     net.scaffold = None
     return net.requires_grad_(True).eval()
 
 
-def _loss_on(net: Net, batch: Batch, classes: Tensor, *, size: int) -> float:
+def _loss_on(net: Net, batch: Batch, criterion: Criterion, *, size: int) -> float:
     """Return the target's loss, without the method's penalties, in evaluation mode."""
     net.eval()
     with torch.no_grad():
         output = torch.cat([net(part) for part in batch.x.split(size)])
-        return float(torch.stack(list(target_loss(output, batch.y, classes).values())).sum())
-
-
-def _schedule(step: int, steps: int) -> float:
-    warm = max(1, round(WARMUP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return float(torch.stack(list(target_loss(output, batch.y, criterion).values())).sum())
 
 
 def _targets(y: np.ndarray, net: Net) -> tuple[Tensor, Tensor]:

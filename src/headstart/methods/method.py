@@ -7,12 +7,14 @@ its fields are its hyperparameters, and each field made by :func:`knob` carries 
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +22,7 @@ from headstart.core import Batch, Net, Source
 
 Level = Literal["none", "data", "feature", "model", "relation"]
 Arm = Literal["baseline", "frozen", "fine-tuned"]
+WARMUP = 0.1
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,30 @@ class Closed(ABC):
         """Return an unfitted scikit-learn classifier with ``predict_proba``, or a regressor."""
 
 
+@dataclass(frozen=True)
+class Criterion:
+    """How the target's own loss is counted: ``weights`` (c,) of the classes, empty for numbers; ``focus`` is the focal loss's gamma, 0: cross entropy."""
+
+    weights: Tensor
+    focus: float = 0.0
+
+    def mass(self, y: Tensor) -> Tensor:
+        """Return (n,) how much each case counts, for class codes (n,), shares of classes (n, c), or numbers (n,).
+
+        >>> Criterion(torch.tensor([1.0, 3.0])).mass(torch.tensor([[0.5, 0.5]]))
+        tensor([2.])
+        """
+        if not len(self.weights):
+            return torch.ones(len(y))
+        return self.weights[y] if y.ndim == 1 else y @ self.weights
+
+
 class Method(ABC):
     """A method that is trained by the one loop, ``headstart.train.fit``.
 
-    It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``prepare`` and ``multiples``
-    refine the answers for the few methods that tell tensors of one stage apart, or look at the data first; as they stand they change nothing.
-    ``needs`` names what the source and the task must have, see ``methods.needs``.
+    It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``prepare``, ``multiples``,
+    ``schedule``, ``descend`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, look at the data first, have a
+    schedule of their own, or hand over another net than they train. ``needs`` names what the source and the task must have, see ``methods.needs``.
     """
 
     name: ClassVar[str]
@@ -101,6 +122,8 @@ class Method(ABC):
     rate: float
     freezes_statistics: ClassVar[bool] = True  # BatchNorm keeps the source's running statistics, also where weights learn
     weight_decay: ClassVar[float] = 0.01  # on matrices and kernels, none on biases and norms; AdamW's own default, which most recipes keep
+    second_moment: ClassVar[float] = 0.999  # AdamW's beta2 and epsilon, PyTorch's own defaults
+    epsilon: ClassVar[float] = 1e-8
 
     @abstractmethod
     def view(self, source: Source | None) -> View:
@@ -119,14 +142,14 @@ class Method(ABC):
         """Return a multiple of ``rate`` for each of ``stages`` stages and, last, for the head, at ``progress`` 0..1. 0 freezes."""
 
     @abstractmethod
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        """Return what is minimised, term by term; ``weights`` (c,) makes the classes count alike and is empty for regression."""
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        """Return what is minimised, term by term; ``criterion`` says how the target's own loss is counted, see :func:`target_loss`."""
 
     def learns(self, module: nn.Module, name: str) -> bool:
         """Whether the tensor ``name`` of that module of the body may learn at all, where its stage does. The head always learns."""
         return True
 
-    def prepare(self, net: Net, batch: Batch, weights: Tensor) -> None:
+    def prepare(self, net: Net, batch: Batch, criterion: Criterion) -> None:
         """Look at a few training cases once, before the first step, and fill what the scaffold holds. ``net`` is in evaluation mode."""
         return
 
@@ -137,19 +160,52 @@ class Method(ABC):
         """
         return {}
 
+    def schedule(self, step: int, steps: int) -> tuple[float, float]:
+        """Return the multiple of every rate at ``step`` 0..steps-1, and AdamW's beta1: linear warm-up over a tenth, then a cosine to 0, and .9."""
+        return warm_cosine(step, steps), 0.9
+
+    def descend(self, terms: dict[str, Tensor], net: Net, share: float) -> None:
+        """Add to the net's gradients those of the terms of a part of a batch, which counts by ``share``."""
+        (share * torch.stack([term.float() for term in terms.values()]).sum()).backward()
+
+    def finish(self, net: Net) -> Net:
+        """Return the net to serve of the trained one, in evaluation mode: the source's stages and a linear head, as ``export`` saves them."""
+        return net
+
     @property
     def starts_from_probe(self) -> bool:
         """Whether ``build`` wants the final features of the training cases."""
         return False
 
 
-def target_loss(output: Tensor, y: Tensor, weights: Tensor, *, smoothing: float = 0.0) -> dict[str, Tensor]:
+def warm_cosine(step: int, steps: int) -> float:
+    """Return 0..1: linear warm-up over a tenth of the steps, then a cosine to 0 (the defaults that fine-tuning recipes agree on).
+
+    >>> [round(warm_cosine(step, 20), 2) for step in (0, 1, 2, 11, 19)]
+    [0.5, 1.0, 1.0, 0.5, 0.01]
+    """
+    warm = max(1, round(WARMUP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def target_loss(output: Tensor, y: Tensor, criterion: Criterion, *, smoothing: float = 0.0) -> dict[str, Tensor]:
     """Return the loss of the target itself: cross entropy of logits (n, c) against class codes, or the mean square of (n, 1) against numbers.
 
-    >>> import torch
-    >>> target_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), torch.ones(0))
+    Rows of shares (n, c), such as mixup makes, are targets as well. With ``criterion.focus`` g each term is multiplied by (1 - p)^g, the focal loss
+    (Lin et al. 2017, eq. 4).
+
+    >>> target_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), Criterion(torch.ones(0)))
     {'mean square': tensor(5.)}
     """
-    if y.is_floating_point():
+    if y.is_floating_point() and y.ndim == 1:
         return {"mean square": functional.mse_loss(output[:, 0], y)}
-    return {"cross entropy": functional.cross_entropy(output, y, weight=weights, label_smoothing=smoothing)}
+    if y.ndim == 1 and not criterion.focus:
+        return {"cross entropy": functional.cross_entropy(output, y, weight=criterion.weights, label_smoothing=smoothing)}
+    classes = output.shape[1]
+    shares = functional.one_hot(y, classes).float() if y.ndim == 1 else y
+    smooth = (1 - smoothing) * shares + smoothing / classes
+    log_p = functional.log_softmax(output, dim=1)
+    terms = criterion.weights * smooth * log_p * (1 - log_p.exp()) ** criterion.focus
+    return {"focal loss" if criterion.focus else "cross entropy": -terms.sum() / criterion.mass(shares).sum()}

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from headstart.core import Backbone, Batch, Net, Source
-from headstart.methods.method import Arm, Level, Method, View, knob, target_loss
+from headstart.methods.method import Arm, Criterion, Level, Method, View, knob, target_loss
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class Scratch(Method):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [1.0] * (stages + 1)
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
-        return target_loss(net(batch.x), batch.y, weights)
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        return target_loss(net(batch.x), batch.y, criterion)

@@ -72,11 +72,12 @@ def relation(said: np.ndarray, y: np.ndarray, *, classes: int) -> np.ndarray:
 
 
 class _Table(nn.Module):
-    """Rows (c, d) that are looked up by code (n,)."""
+    """Rows (c, d) that are looked up by code (n,), or averaged by shares (n, c)."""
 
     def __init__(self, rows: np.ndarray) -> None:
         super().__init__()
         self.register_buffer("rows", torch.from_numpy(rows).float())
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.get_buffer("rows")[codes]
+        rows = self.get_buffer("rows")
+        return codes @ rows if codes.is_floating_point() else rows[codes]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.core import Batch, Net, Source
-from headstart.methods.method import knob, target_loss
+from headstart.methods.method import Criterion, knob, target_loss
 from headstart.methods.model.l2sp import half_square
 from headstart.methods.model.tuned import Tuned, frozen_copy, walked
 
@@ -54,13 +54,13 @@ class DELTA(Tuned):
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
         return nn.ModuleDict({"reference": Reference(body, source.backbone.pooling)})
 
-    def prepare(self, net: Net, batch: Batch, weights: Tensor) -> None:
+    def prepare(self, net: Net, batch: Batch, criterion: Criterion) -> None:
         reference = _reference(net)
         first, *rest = reference.body
         activations = [first(batch.x).detach().requires_grad_(True)]
         for stage in rest:
             activations.append(stage(activations[-1]))
-        loss = torch.stack(list(target_loss(net.head(activations[-1]), batch.y, weights).values())).sum()
+        loss = torch.stack(list(target_loss(net.head(activations[-1]), batch.y, criterion).values())).sum()
         gradients = torch.autograd.grad(loss, activations)
         reference.learn([attention(reference.channels(a), reference.channels(g)) for a, g in zip(activations, gradients, strict=True)])
 

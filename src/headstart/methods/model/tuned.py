@@ -14,7 +14,7 @@ from headstart.activations.gain import stored_cuts
 from headstart.core import Batch, Net, Source
 from headstart.methods.features.probe import ALPHAS
 from headstart.methods.features.ridge import RidgeLOO
-from headstart.methods.method import Arm, Level, Method, View, target_loss
+from headstart.methods.method import Arm, Criterion, Level, Method, View, target_loss
 
 
 class Tuned(Method):
@@ -64,9 +64,9 @@ class Tuned(Method):
     def rates(self, stages: int, progress: float) -> list[float]:
         return [self.decay ** (stages - 1 - i) for i in range(stages)] + [1.0]
 
-    def loss(self, net: Net, batch: Batch, weights: Tensor) -> dict[str, Tensor]:
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         activations = walked(net.body, batch.x)
-        target = target_loss(net.head(activations[-1]), batch.y, weights, smoothing=self.smoothing)
+        target = target_loss(net.head(activations[-1]), batch.y, criterion, smoothing=self.smoothing)
         return {**target, **self.penalties(net, batch, activations)}
 
     def penalties(self, net: Net, batch: Batch, activations: list[Tensor]) -> dict[str, Tensor]:
