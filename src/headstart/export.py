@@ -241,7 +241,8 @@ def _head(path: Path) -> Any:
 TRUSTED = frozenset(
     {
         "headstart.methods.features.scaling.LiveScaler",
-        "headstart.methods.simple.InnerFolds",
+        "headstart.methods.features.svm.InnerFolds",
+        "headstart.methods.features.svm.Platt",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,14 +20,18 @@ from headstart.similarity import MEASURES
 from headstart.similarity.architecture import ArchitectureFit, architecture_fit
 from headstart.similarity.cka import cka_map
 from headstart.similarity.comparison import compare
+from headstart.similarity.feature import credit_left_out
 from headstart.similarity.label_names import Embed, class_names, embedder, label_meaning, nearest
 from headstart.similarity.measure import Evidence, Kind
 from headstart.similarity.probes import stage_curve
 from headstart.similarity.task import class_probabilities
 from headstart.views import Views
 
+if TYPE_CHECKING:
+    from headstart.modality.image import Frame
+
 APART = "domain classifier"  # the measure that sources are ordered by where nothing is labelled
-CKA_CASES = 1000
+CKA_CASES = 500  # the estimate is unbiased; with 500 its error is about .01
 HALF = 1.645  # standard errors to either side of a 90 % interval
 
 
@@ -42,19 +48,59 @@ class Sight:
     data: str
 
 
-def look(
-    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
-) -> Sight:
-    """Return what all measures say of a source whose activations are stored.
+@dataclass
+class Onlooker:
+    """Looks at sources whose activations are stored, one after another or several at once.
 
     Parameters
     ----------
+    views : of the task's inputs
     y : (n,) class codes or numbers of the task; ``None``: nothing is labelled
-    other : data of a neighbouring domain, and its views by the same source
     embed : what puts names of classes side by side by meaning
     """
-    with one_thread():  # why: sums of several threads differ in their last bits from one run to the next
-        return _look(source, views, task, y, other=other, embed=embed, seed=seed)
+
+    task: Task
+    views: Views
+    y: np.ndarray | None
+    seed: int
+    embed: Embed | None = None
+
+    def look(self, source: Source, other: tuple[Task, Inspection, Views] | None = None) -> Sight:
+        """Return what all measures say of a source; ``other`` are data of a neighbouring domain, and their views by the same source."""
+        with one_thread():  # why: sums of several threads differ in their last bits from one run to the next
+            return self._look(source, other)
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...] | None:
+        """Sizes and colours of the images, which are the same for every source."""
+        if self.task.modality != "image":
+            return None
+        from headstart.modality.image import frames
+
+        return frames(self.task.target.x)
+
+    def _look(self, source: Source, other: tuple[Task, Inspection, Views] | None) -> Sight:
+        task, y, seed = self.task, self.y, self.seed
+        activations = {stage: np.asarray(self.views.array(View("pooled", source.name, (k,)))) for k, stage in enumerate(source.stages, 1)}
+        x = activations[source.stages[-1]]
+        evidence = _of_model(source, task, x, y, seed=seed)
+        scores = [measure(evidence) for measure in MEASURES.values() if measure.view in ("feature", "task")]
+        kin: tuple[NearestClass, ...] = ()
+        if self.embed is not None and evidence.source_labels:
+            scores.append(label_meaning(self.embed)(evidence))
+            kin = tuple(NearestClass(one.label, one.classes) for one in nearest(evidence.labels, evidence.source_labels, self.embed))
+        words = ""
+        if other is not None:
+            xs = np.asarray(other[2].array(View("pooled", source.name, (len(source.stages),))))
+            beside = _of_data(task, x, y, other[0], xs, seed=seed)
+            scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
+            words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
+        curve = () if y is None else _curve(activations, y, _kind(task), evidence)
+        errors = {s.stage: (s.score.value, standard_error(s.score)) for s in curve}
+        cost = known(self.views.store.root).get(source.weights_sha256)
+        fit = architecture_fit(source, task.target.x, n=len(x), curve=errors or None, seconds_each=cost, seen=self.frames)
+        found = [*scores, *fit.scores()]
+        return Sight(x, activations, tuple(s for s in found if s is not None and math.isfinite(s.value)), curve, kin, fit, words)
 
 
 def naming(task: Task) -> Embed | None:
@@ -67,29 +113,10 @@ def naming(task: Task) -> Embed | None:
         return None
 
 
-def _look(
-    source: Source, views: Views, task: Task, y: np.ndarray | None, *, other: tuple[Task, Inspection, Views] | None, embed: Embed | None, seed: int
-) -> Sight:
-    activations = {stage: np.asarray(views.array(View("pooled", source.name, (k,)))) for k, stage in enumerate(source.stages, 1)}
-    x = activations[source.stages[-1]]
-    evidence = _of_model(source, task, x, y, seed=seed)
-    scores = [measure(evidence) for measure in MEASURES.values() if measure.view in ("feature", "task")]
-    kin: tuple[NearestClass, ...] = ()
-    if embed is not None and evidence.source_labels:
-        scores.append(label_meaning(embed)(evidence))
-        kin = tuple(NearestClass(one.label, one.classes) for one in nearest(evidence.labels, evidence.source_labels, embed))
-    words = ""
-    if other is not None:
-        xs = np.asarray(other[2].array(View("pooled", source.name, (len(source.stages),))))
-        beside = _of_data(task, x, y, other[0], xs, seed=seed)
-        scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
-        words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
-    curve = () if y is None else tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, _kind(task)).items())
-    errors = {s.stage: (s.score.value, standard_error(s.score)) for s in curve}
-    cost = known(views.store.root).get(source.weights_sha256)
-    fit = architecture_fit(source, task.target.x, n=len(x), curve=errors or None, seconds_each=cost)
-    found = [*scores, *fit.scores()]
-    return Sight(x, activations, tuple(s for s in found if s is not None and math.isfinite(s.value)), curve, kin, fit, words)
+def _curve(activations: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, final: Evidence) -> tuple[StageScore, ...]:
+    """Return the score of each stage; that of the last is at hand."""
+    known = {list(activations)[-1]: final.shared(credit_left_out)}
+    return tuple(StageScore(stage, score) for stage, score in stage_curve(activations, y, kind, known=known).items())
 
 
 def features_of(other: tuple[Task, Inspection], source: Source, views: Views) -> Views:
@@ -104,13 +131,15 @@ def agreement(sights: Mapping[str, Sight]) -> CkaMap | None:
         return None
     finals = {name: sight.x[:CKA_CASES] for name, sight in sights.items()}
     names = tuple(finals)
-    return CkaMap("", "", names, names, _rounded(cka_map(finals, finals)))
+    with one_thread():
+        return CkaMap("", "", names, names, _rounded(cka_map(finals, finals)))
 
 
 def layers(a: tuple[str, Sight], b: tuple[str, Sight]) -> CkaMap:
     """Return how alike the stages of two sources see the task's inputs."""
     rows, columns = ({stage: values[:CKA_CASES] for stage, values in sight.activations.items()} for _, sight in (a, b))
-    return CkaMap(a[0], b[0], tuple(rows), tuple(columns), _rounded(cka_map(rows, columns)))
+    with one_thread():
+        return CkaMap(a[0], b[0], tuple(rows), tuple(columns), _rounded(cka_map(rows, columns)))
 
 
 def standard_error(score: Score) -> float:

@@ -202,7 +202,9 @@ class Search:
         return True
 
     def _journal(self, trial: Trial, candidate: Candidate, seconds: float) -> None:
-        """Write the finished trial into the arm's study, once."""
+        """Write the finished trial into the arm's study, once; without ``storage`` nothing is written."""
+        if not self.storage:
+            return
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)

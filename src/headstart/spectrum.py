@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import eigh
 
 from headstart.moments import moments, rows_of
 
@@ -67,7 +66,7 @@ class Spectrum:
             blocks = ((X[rows], nothing[rows]) for rows in rows_of(n))
             found = moments(blocks, weights=None if weights is None else (weights[rows] for rows in rows_of(n)))
             mean, gram = found.mean, found.scatter
-        values, vectors = eigh(gram, driver="evd", overwrite_a=True)
+        values, vectors = np.linalg.eigh(gram)  # why not SciPy's: it keeps other threads waiting, and several sources are decomposed at once
         return cls(X, root, mean, np.where(values > NOTHING * values[-1], values, 0.0), vectors)
 
     @property

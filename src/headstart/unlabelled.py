@@ -13,7 +13,7 @@ from headstart.bench import Observer
 from headstart.choice import PLAIN
 from headstart.core import Inspection, Source, Task
 from headstart.evidence import THINGS
-from headstart.looking import Sight, agreement, assessed, features_of, look, unlike
+from headstart.looking import Onlooker, Sight, agreement, assessed, features_of, unlike
 from headstart.similarity.structure import structure
 from headstart.views import Views
 
@@ -41,6 +41,7 @@ def describe(
     table = {s.name: s for s in sources}
     # why plain: the check of a faster engine asks a probe, and a probe asks labels
     views = Views(task.target.x, inspection.digests, table, Store(default_root()), task.modality, engine=lambda s: PLAIN if engine == "auto" else engine)
+    onlooker = Onlooker(task, views, None, seed)
     times, sights = {}, {}
     for name, source in table.items():
         start = time.monotonic()
@@ -48,7 +49,7 @@ def describe(
         views.progress = observer.advance
         views.prime(name)
         second = None if other is None else (*other, features_of(other, source, views))
-        sights[name] = look(source, views, task, None, other=second, embed=None, seed=seed)
+        sights[name] = onlooker.look(source, second)
         times[name] = time.monotonic() - start
     order = _order(table, sights)
     words = "Sources are listed by their own standing, which is all that is known of them here."

@@ -130,6 +130,7 @@ def architecture_fit(
     n: int | None = None,
     curve: Mapping[str, tuple[float, float]] | None = None,
     seconds_each: float | None = None,
+    seen: Sequence[Frame] | None = None,
 ) -> ArchitectureFit:
     """Return how a source's network fits a target's raw inputs. The network is opened, since its tokenizer and its preprocessing belong to the weights.
 
@@ -139,6 +140,7 @@ def architecture_fit(
     n : cases that training will have; ``None``: as many as there are items
     curve : score and standard error of a probe by name of the stage, in the order of the stages; see :func:`stages_to_keep`
     seconds_each : measured cost of an input, see :func:`measured_cost`
+    seen : the images' frames where they are at hand, so that several sources read them once
 
     Raises
     ------
@@ -153,7 +155,7 @@ def architecture_fit(
         n=len(items) if n is None else n,
         dim=source.backbone.dim,
         parameters=source.parameters,
-        image=image_fit(frames(items), look) if isinstance(look, Preprocess) else None,
+        image=image_fit(frames(items) if seen is None else seen, look) if isinstance(look, Preprocess) else None,
         text=text_fit(items, source.backbone) if isinstance(look, TextInput) else None,
         stages_kept=() if curve is None else stages_to_keep(curve),
         seconds_each=seconds_each,

@@ -25,7 +25,7 @@ NEIGHBOURS = (1, 20)
 def ridge(evidence: Evidence) -> Score:
     """Balanced accuracy, or R2, of left-out cases: ridge regression in which every class weighs the same."""
     y = _y(evidence)
-    value, interval = rated(evidence.shared(_left_out), y, evidence.kind)
+    value, interval = rated(evidence.shared(credit_left_out), y, evidence.kind)
     return Score("ridge", value, interval=interval, n=len(y), unit=_unit(evidence), view="feature")
 
 
@@ -66,7 +66,7 @@ def best_stage(evidence: Evidence) -> Score:
     """The score of the stage that is probed best, in an interval that holds every stage's at once."""
     y, kind = _y(evidence), evidence.kind
     level = 1.0 - (1.0 - LEVEL) / len(evidence.stages)
-    outcomes = [evidence.shared(_left_out) if x is evidence.x else left_out(x, y, kind) for x in evidence.stages.values()]
+    outcomes = [evidence.shared(credit_left_out) if x is evidence.x else left_out(x, y, kind) for x in evidence.stages.values()]
     value, interval = max(rated(outcome, y, kind, level=level) for outcome in outcomes)
     return Score("best stage", value, interval=interval, n=len(y), unit=_unit(evidence), view="feature")
 
@@ -113,8 +113,8 @@ def _balanced_spectrum(evidence: Evidence) -> Spectrum:
     return evidence.shared(_spectrum) if np.all(weights == 1.0) else Spectrum.of(_x(evidence), weights=weights)
 
 
-def _left_out(evidence: Evidence) -> np.ndarray:
-    """What the ridge makes of left-out cases: credit of classes (n,), else errors (n, c)."""
+def credit_left_out(evidence: Evidence) -> np.ndarray:
+    """Return what the ridge makes of left-out cases: credit of classes (n,), else errors (n, c). Ask for it by ``evidence.shared``."""
     if evidence.kind == "classification":
         return ridge_credit(evidence.shared(_balanced_spectrum), _y(evidence))
     return ridge_errors(evidence.shared(_spectrum), evidence.shared(_columns))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,14 +103,16 @@ def embedder(source: Source | None = None) -> Embed:
     from headstart.modality import text
 
     backbone = (source or sources.get(ENCODER)).backbone
+    one_at_a_time = Lock()
     made: dict[str, np.ndarray] = {}  # why: measures ask again for the same thousand names, and so does every source that knows them
 
     def embed(names: Sequence[str]) -> np.ndarray:
-        new = [name for name in dict.fromkeys(names) if name not in made]
-        encoded = [text.encode(name, backbone) for name in new]
-        with torch.inference_mode():
-            parts = [backbone(text.collate(encoded[i : i + BATCH], backbone)).numpy() for i in range(0, len(encoded), BATCH)]
-        made.update(zip(new, (row for part in parts for row in part.astype(np.float64)), strict=True))
+        with one_at_a_time:
+            new = [name for name in dict.fromkeys(names) if name not in made]
+            encoded = [text.encode(name, backbone) for name in new]
+            with torch.inference_mode():
+                parts = [backbone(text.collate(encoded[i : i + BATCH], backbone)).numpy() for i in range(0, len(encoded), BATCH)]
+            made.update(zip(new, (row for part in parts for row in part.astype(np.float64)), strict=True))
         return np.stack([made[name] for name in names])
 
     return embed

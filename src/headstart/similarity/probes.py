@@ -61,7 +61,9 @@ def rated(outcome: np.ndarray, y: np.ndarray, kind: Kind, *, level: float = LEVE
     return mean_share(outcome, y, level=level) if kind == "classification" else explained(outcome, _columns(y), level=level)
 
 
-def stage_curve(stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, level: float = LEVEL) -> dict[str, Score]:
+def stage_curve(
+    stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, level: float = LEVEL, known: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Score]:
     """Return the score of a ridge probe on each stage's features (n, d_k), in the order of the stages: where in a network the target can be read.
 
     Each interval holds its own stage's score at ``level``; of all K at once, ask for ``1 - (1 - level) / K`` (Bonferroni).
@@ -70,6 +72,7 @@ def stage_curve(stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, 
     ----------
     stages : by name, from the input on
     y : class codes (n,) without gaps, zeros and ones (n, c), or numbers (n,), as ``kind`` says
+    known : outcomes of :func:`left_out` by stage that are there already
 
     Examples
     --------
@@ -81,7 +84,8 @@ def stage_curve(stages: Mapping[str, np.ndarray], y: np.ndarray, kind: Kind, *, 
     unit = BALANCED if kind == "classification" else R2
     out = {}
     for name, x in stages.items():
-        value, interval = rated(left_out(x, y, kind), y, kind, level=level)
+        outcome = left_out(x, y, kind) if known is None or name not in known else known[name]
+        value, interval = rated(outcome, y, kind, level=level)
         out[name] = Score(name, value, interval=interval, n=len(y), unit=unit, view="feature")
     return out
 
