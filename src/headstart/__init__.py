@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headstart.estimator import TransferClassifier as TransferClassifier
     from headstart.export import load as load
     from headstart.guard import judge as judge
+    from headstart.keeping import Settings as Settings
     from headstart.methods import METHODS as METHODS
     from headstart.modality.table import task_from_table as task_from_table
     from headstart.pipeline import transfer as transfer
@@ -38,6 +39,7 @@ _HOME = {
     "InputError": "core",
     "METHODS": "methods",
     "Result": "result",
+    "Settings": "keeping",
     "Source": "core",
     "Task": "core",
     "TransferClassifier": "estimator",
@@ -56,6 +58,7 @@ __all__ = [
     "Domain",
     "InputError",
     "Result",
+    "Settings",
     "Source",
     "Task",
     "TransferClassifier",

@@ -15,9 +15,10 @@ from headstart.choice import Chooser
 from headstart.core import InputError, Inspection, Source, Task
 from headstart.evaluate import Split, folds, holdout, strata
 from headstart.evidence import joined_groups
+from headstart.keeping import Settings
 from headstart.result import Trial
 from headstart.search import Arena, Clock, Ledger, Search, storage_of
-from headstart.train import OutOfTime
+from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
 FOLDS = 5
@@ -151,6 +152,7 @@ def set_up(
     seed: int,
     engine: str,
     share: float = TEST_SHARE,
+    settings: Settings = PLAIN,
 ) -> Bench:
     """Return a bench for an inspected task: its division, folds of the training part, views, the journal and the ledger in ``folder``."""
     parts = divide(task, inspection, seed=seed, share=share)
@@ -160,7 +162,7 @@ def set_up(
     store = Store(default_root())
     chooser = Chooser(engine, task.target.x, inspection.digests, parts.y, parts.train, len(task.labels), store, folder, observer.say)
     views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
-    arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups)
+    arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups, settings)
     search = Search(arena, (), storage_of(folder), on_trial=lambda t: observer.say(_line(t)))
     given = (parts.y, parts.groups, parts.train, parts.test, table, arena, search, clock, observer, seed, parts.strata, parts.names, chooser)
     bench = Bench(task, inspection, *given)

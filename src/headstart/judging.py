@@ -41,7 +41,8 @@ def fit_chosen(bench: Bench) -> dict[str, Chosen]:
         candidate = bench.search.candidates[trial.number]
         deadline = late if arm == "fine-tuned" else math.inf
         try:
-            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, classes=bench.classes, seed=bench.seed, groups=bench.groups, deadline=deadline)
+            given = {"classes": bench.classes, "seed": bench.seed, "groups": bench.groups, "settings": bench.arena.settings}
+            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, **given, deadline=deadline)  # type: ignore[arg-type]
         except OutOfTime:
             bench.search.ran_out = True
             continue

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,6 +83,37 @@ class Settings:
                 raise InputError(f"{name}={value:g} is out of range. Give a value from {low:g} to {high:g}.")
         if self.balance not in BALANCES:
             raise InputError(f"balance={self.balance!r} is unknown. Choose one of {', '.join(BALANCES)}.")
+
+    @classmethod
+    def parse(cls, text: str) -> Settings:
+        """Return the settings that text such as "held_in=0.1, soup=3" names; the others keep their defaults.
+
+        >>> Settings.parse("average=0.99").average
+        0.99
+
+        Raises
+        ------
+        InputError
+            no such setting (with the nearest), or a value that it cannot have.
+        """
+        kinds: dict[str, type] = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+        given: dict[str, Any] = {}
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            name, _, value = (piece.strip() for piece in part.partition("="))
+            if name not in kinds:
+                near = difflib.get_close_matches(name, kinds, n=1)
+                hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(kinds)}."
+                raise InputError(f"There is no setting {name!r} of training. {hint}")
+            try:
+                given[name] = kinds[name](value)
+            except ValueError:
+                wanted = "a whole number" if kinds[name] is int else "a number"
+                raise InputError(f"{name}={value} cannot be read. Give {wanted}, such as {name}={kinds[name](1)}.") from None
+        return cls(**given)
+
+    def changed(self) -> dict[str, Any] | None:
+        """Return the settings that are not the defaults; ``None`` where all are."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default} or None
 
     def split(self, y: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on and those held in: of each class its share, but never its last case; of numbers the share of all.

@@ -17,9 +17,10 @@ from scipy.special import softmax
 from sklearn.utils.validation import has_fit_parameter
 
 from headstart.core import Net, Source
+from headstart.keeping import Settings
 from headstart.methods.method import Arm, Closed, Method, View, space
 from headstart.methods.needs import require
-from headstart.train import fit, predict_logits
+from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
 
 
@@ -75,8 +76,10 @@ def learn(
     groups: np.ndarray | None = None,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
+    settings: Settings = PLAIN,
 ) -> Fitted:
-    """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows.
+    """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows; ``settings`` are those of
+    what is trained by the loop.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def learn(
         net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
-    net, _ = fit(method, net, x, targets, seed=seed, reduced=reduced, deadline=deadline, progress=progress)
+    net, _ = fit(method, net, x, targets, seed=seed, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart import evidence, plan
+from headstart import evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
@@ -21,6 +21,7 @@ from headstart.evaluate import metric, reach, temperature
 from headstart.export import Predictor, load
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
+from headstart.keeping import Settings
 from headstart.methods import FineTune, Method, tuners
 from headstart.modality import door
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
@@ -41,6 +42,7 @@ def transfer(
     margin: float = 0.0,
     engine: str = "auto",
     methods: Sequence[str] | None = None,
+    settings: Settings = train.PLAIN,
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -59,6 +61,7 @@ def transfer(
         PyTorch in float32 (see ``choice``); with fewer than 5,000 inputs, where measuring is not paid back, it takes PyTorch in float32
     methods : names of the methods that tune the best source's weights, such as ("lp-ft", "l2-sp"); ``None``: LP-FT alone (``headstart methods`` lists
         them). Baselines and frozen features are measured in any case
+    settings : how networks are trained, whatever the method: averages of weights, early stopping, balance, mixing
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -91,14 +94,13 @@ def transfer(
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
-        run.claim(
-            task, inspection, [s.name for s in sources], budget=seconds, seed=seed, margin=margin, engine=engine, methods=methods and [m.name for m in chosen]
-        )
+        about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": methods and [m.name for m in chosen]}
+        run.claim(task, inspection, [s.name for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return load(run.folder)
         with full_disk_explained(run.folder):
-            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine)
+            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine, settings=settings)
             result = _story(bench, methods=chosen, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)

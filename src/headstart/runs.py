@@ -61,6 +61,7 @@ class Run:
         margin: float,
         engine: str,
         methods: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
         mine: dict[str, Any] = {
@@ -72,6 +73,7 @@ class Run:
             "margin": margin,
             "engine": engine,
             "methods": methods,
+            "settings": settings,
             "headstart": version("headstart"),
         }
         path = self.folder / RUN_FILE

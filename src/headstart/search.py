@@ -23,10 +23,11 @@ import numpy as np
 
 from headstart.core import InputError, Source
 from headstart.evaluate import score
+from headstart.keeping import Settings
 from headstart.learner import Candidate, learn, with_params
 from headstart.methods.method import Arm, Closed, Knob, Method, space
 from headstart.result import Trial
-from headstart.train import OutOfTime
+from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
 HOPELESS = ((1, 0.10), (2, 0.03))
@@ -89,7 +90,7 @@ class Ledger:
 class Arena:
     """Where candidates are measured: views, class codes or numbers ``y`` (n,), identical folds for all, and the ledger.
 
-    ``classes`` is 0 for regression; ``strata`` (n,) are the codes that splits are stratified by.
+    ``classes`` is 0 for regression; ``settings`` are those of what is trained by the loop.
     """
 
     views: Views
@@ -98,17 +99,20 @@ class Arena:
     ledger: Ledger
     seed: int
     groups: np.ndarray | None = None
+    settings: Settings = PLAIN
 
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
         """Return the probabilities (n_test, c), or numbers (n_test, 1), of one fold and the seconds they took. Raises ``OutOfTime``."""
         groups = None if self.groups is None else self.groups[train].tolist()
         rows = [[self.views.digests[i] for i in train], self.y[train].tolist(), groups, [self.views.digests[i] for i in test]]
         key = {"candidate": candidate.describe(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), "seed": self.seed}
+        key |= {"settings": changed} if (changed := self.settings.changed()) else {}
 
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
-            fitted = learn(candidate, self.views, train, self.y, classes=self.classes, seed=self.seed, groups=self.groups, deadline=deadline)
+            given = {"classes": self.classes, "seed": self.seed, "groups": self.groups, "settings": self.settings}
+            fitted = learn(candidate, self.views, train, self.y, **given, deadline=deadline)  # type: ignore[arg-type]
             return fitted.output(self.views.array(candidate.view)[test])
 
         return self.ledger.outcome(key, make)

@@ -99,6 +99,7 @@ class Asked:
     group_by: str | None = None
     engine: str = "auto"
     methods: str | None = None
+    train: str | None = None
     margin: float = 0.0
     skip_unreadable: bool = False
     command: str = ""
@@ -111,8 +112,10 @@ def transfer_and_report(asked: Asked) -> None:
 
     seconds = parse_budget(asked.budget)
     import headstart as hs
+    from headstart.keeping import Settings
     from headstart.methods import tuners
 
+    settings = Settings.parse(asked.train or "")
     methods = None if asked.methods is None else [name.strip() for name in asked.methods.split(",") if name.strip()]
     if methods is not None:
         tuners(methods)  # why here: a misspelt name is told before any file is read
@@ -129,6 +132,7 @@ def transfer_and_report(asked: Asked) -> None:
             margin=asked.margin,
             engine=asked.engine,
             methods=methods,
+            settings=settings,
             observer=bars,
             command=asked.command,
         )
