@@ -1,0 +1,180 @@
+"""Every way to tune a source, on real tasks, at several label budgets: which should be the default?
+
+    python benchmarks/strategies.py --data DIR --packages DIR --out strategies.jsonl [--seeds 5] [--per-class 5,20,100] [--source efficientnet_lite0]
+    python benchmarks/strategies.py --out strategies.jsonl --table
+
+Each method trains with its defaults on so many cases per class, drawn anew for every seed, and is scored by balanced accuracy on 300 other images that no
+method and no choice ever sees. Groups (patients) are never on both sides. "choice" is what Headstart does where no method is named: frozen features with a
+head, or LP-FT where it leads by more than a standard error in three folds of the training cases. One row per (task, budget, seed, method), written when
+it is measured: a run that is started again fills in what is missing, seeds outermost, so that a table can be drawn at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pool
+from headstart import sources
+from headstart.activations.store import Store, default_root
+from headstart.core import Source
+from headstart.evaluate import folds, score
+from headstart.learner import Candidate, learn
+from headstart.methods import METHODS, FineTune, Method, Probe
+from headstart.methods.needs import unmet
+from headstart.modality.image import digest
+from headstart.views import Views
+
+TASKS = ("elpv poly", "chest x-rays", "pacs cartoon", "mnist", "fashion", "coil")
+MOST = 100  # cases of a class that may be drawn
+CHOICE, PROBE, BEST = "choice", "frozen + head", "best of all"
+LEFT_OUT = {"scratch"}  # needs minutes; its place is the run itself
+
+
+def candidates(source: Source, classes: int) -> dict[str, Candidate]:
+    """Every method by name, with its defaults, that the source and the task allow."""
+    found = {PROBE: Candidate(Probe(), source)}
+    for name, kinds in METHODS.items():
+        if issubclass(kinds[0], Method) and kinds[0].arm == "fine-tuned" and name not in LEFT_OUT and not unmet(kinds[0], source, classes=classes):
+            found[name] = Candidate(kinds[0](), source)
+    return found
+
+
+def measured(candidate: Candidate, views: Views, train: np.ndarray, test: np.ndarray, y: np.ndarray, classes: int, seed: int) -> float:
+    """Balanced accuracy on the test rows."""
+    fitted = learn(candidate, views, train, y, classes=classes, seed=seed)
+    return score(y[test], fitted.output(views.array(candidate.view)[test]), classes=classes)
+
+
+def chosen(table: dict[str, Candidate], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
+    """What Headstart takes: LP-FT where it leads by more than a standard error of the paired folds."""
+    pairs = folds([str(c) for c in y[train]], k=3, repeats=1, seed=seed)
+    given = (y, classes, seed)
+    gains = [measured(table[FineTune.name], views, train[a], train[b], *given) - measured(table[PROBE], views, train[a], train[b], *given) for a, b in pairs]
+    return FineTune.name if np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)) else PROBE
+
+
+def drawn(target: pool.Target, per_class: int, seed: int) -> np.ndarray:
+    """So many training rows of every class."""
+    rng = np.random.default_rng([seed, per_class])
+    rows = [rng.permutation(target.train[target.y[target.train] == c])[:per_class] for c in range(len(target.labels))]
+    return np.sort(np.concatenate(rows))
+
+
+def measure(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    source, done = sources.get(options.source), {key(row) for row in rows_of(options.out)}
+    table: dict[str, tuple[pool.Target, Views]] = {}
+    for name in TASKS:
+        pool.TRAIN = 100_000  # as many as there are, MOST of each class below
+        for target in pool.targets(options.data, options.packages, only=name):
+            kept = np.concatenate([drawn(target, MOST, 0), target.test])
+            small = pool.Target(
+                name, target.labels, tuple(target.items[i] for i in kept), target.y[kept], target.groups[kept], *_halves(len(kept), len(target.test))
+            )
+            views = Views(small.items, [digest(item) for item in small.items], {source.name: source}, Store(default_root()))
+            table[name] = (small, views)
+    for seed in range(options.seeds):
+        for per_class in options.per_class:
+            for name, (target, views) in table.items():
+                cell(options.out, done, name, target, views, source, per_class, seed)
+
+
+def _halves(n: int, tested: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(n - tested), np.arange(n - tested, n)
+
+
+def cell(out: Path, done: set[Any], name: str, target: pool.Target, views: Views, source: Source, per_class: int, seed: int) -> None:
+    """Measure what is missing of one task at one budget with one seed."""
+    classes = len(target.labels)
+    rows, named = drawn(target, per_class, seed), candidates(source, classes)
+    reached: dict[str, float] = {}
+    for method in [*named, CHOICE]:
+        about = {"task": name, "per_class": per_class, "seed": seed, "method": method, "source": source.name}
+        if key(about) in done:
+            continue
+        began = time.process_time()
+        picked = chosen(named, views, rows, target.y, classes, seed) if method == CHOICE else method
+        if picked not in reached:
+            reached[picked] = measured(named[picked], views, rows, target.test, target.y, classes, seed)
+        row = {**about, "n": len(rows), "n_test": len(target.test), "score": reached[picked], "picked": picked, "seconds": time.process_time() - began}
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        done.add(key(row))
+        print(f"{name}, {per_class} of each class, seed {seed}, {method}: {reached[picked]:.3f}, {row['seconds']:.1f} s", flush=True)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["per_class"], row["seed"], row["method"]
+
+
+def table_of(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Gain of each method over frozen features, in points, with a 90 % interval over tasks, by budget; and how far the choice falls short of the best."""
+    cells: dict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        cells[row["per_class"], row["task"], row["seed"]][row["method"]] = 100 * row["score"]
+    names = {row["method"] for row in rows}
+    whole = {where: held for where, held in cells.items() if names <= set(held)}
+    budgets = sorted({where[0] for where in whole})
+    yield f"{len(whole)} complete cells of {len(cells)}: {len({w[1] for w in whole})} tasks, seeds by budget: " + ", ".join(
+        f"{b}: {len({w[2] for w in whole if w[0] == b})}" for b in budgets
+    )
+    yield "\n| method | " + " | ".join(f"{b} of each class" for b in budgets) + " | mean |\n| --- |" + " --- |" * (len(budgets) + 1)
+    gains = {m: [_over_tasks(whole, b, lambda held, m=m: held[m] - held[PROBE]) for b in budgets] for m in names}  # type: ignore[misc]
+    base = [np.mean([np.mean(v) for v in _by_task(whole, b, lambda held: held[PROBE]).values()]) for b in budgets]
+    yield f"| {PROBE}, score | " + " | ".join(f"{v:.1f}" for v in [*base, np.mean(base)]) + " |"
+    for method in sorted(names - {PROBE}, key=lambda m: -float(np.mean([g[0] for g in gains[m]]))):
+        yield f"| {method} | " + " | ".join(f"{mean:+.1f} ± {half:.1f}" for mean, half in gains[method]) + f" | {np.mean([g[0] for g in gains[method]]):+.1f} |"
+    others = names - {CHOICE}
+    best = max(others, key=lambda m: float(np.mean([g[0] for g in gains[m]])))
+    short = np.mean([g[0] for g in gains[best]]) - np.mean([g[0] for g in gains[CHOICE]])
+    oracle = [_over_tasks(whole, b, lambda held: max(held[m] for m in others) - held[CHOICE])[0] for b in budgets]
+    yield f"\nThe best method on average is {best}; the choice falls {short:.2f} points short of it, and {np.mean(oracle):.1f} short of the best in each cell, known afterwards."
+
+
+def _by_task(whole: dict[tuple[Any, ...], dict[str, float]], budget: int, of: Any) -> dict[str, list[float]]:
+    out: dict[str, list[float]] = defaultdict(list)
+    for (b, task, _), held in whole.items():
+        if b == budget:
+            out[task].append(of(held))
+    return out
+
+
+def _over_tasks(whole: dict[tuple[Any, ...], dict[str, float]], budget: int, of: Any) -> tuple[float, float]:
+    """Mean over tasks of the mean over seeds, and half of a 90 % t interval over tasks: tasks are what one generalises over."""
+    from scipy.stats import t
+
+    means = [float(np.mean(v)) for v in _by_task(whole, budget, of).values()]
+    half = t.ppf(0.95, len(means) - 1) * np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
+    return float(np.mean(means)), float(half)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--packages", type=Path, default=None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--per-class", type=lambda text: [int(k) for k in text.split(",")], default=[5, 20, 100])
+    parser.add_argument("--source", default="efficientnet_lite0")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if not options.table:
+        measure(options)
+    print("\n".join(table_of(rows_of(options.out))))
+
+
+if __name__ == "__main__":
+    main()
