@@ -141,7 +141,7 @@ def table_of(rows: list[dict[str, Any]]) -> Iterator[str]:
     best = max(others, key=lambda m: float(np.mean([g[0] for g in gains[m]])))
     short = np.mean([g[0] for g in gains[best]]) - np.mean([g[0] for g in gains[CHOICE]])
     oracle = [_over_tasks(whole, b, lambda held: max(held[m] for m in others) - held[CHOICE])[0] for b in budgets]
-    yield f"\nThe best method on average is {best}; the choice falls {short:.2f} points short of it, and {np.mean(oracle):.1f} short of the best in each cell, known afterwards."
+    yield f"\nThe best method on average is {best}; the choice falls {short:.2f} points short of it, and {np.mean(oracle):.1f} short of each cell's best."
 
 
 def _by_task(whole: dict[tuple[Any, ...], dict[str, float]], budget: int, of: Any) -> dict[str, list[float]]:
