@@ -62,7 +62,7 @@ def ready(folder: Path, source: Source, *, n: int = 80) -> Bench:
 
 
 def walked(bench: Bench, source: Source) -> tuple[Step, ...]:
-    return walk(bench, Progressive(rate=5e-3), source, deadline=np.inf)
+    return walk(bench, Progressive(rate=1e-2, steps=40), source, deadline=np.inf)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -188,6 +188,7 @@ def test_a_walk_without_time_says_where_it_ended(tmp_path: Path) -> None:
 
 def test_a_run_that_names_it_walks(tmp_path: Path) -> None:
     bench = ready(tmp_path, planted("helpful"), n=40)
+    bench.search.folds = bench.search.folds[:2]
     plan.rank(bench)
     plan.fine_tuned(bench, tuners(["progressive"]))
     assert [s.share for s in bench.steps][:2] == [0.0, 0.25]

@@ -85,6 +85,8 @@ class Progressive(Tuned):
 
     def body(self, source: Source, *, seed: int) -> nn.Sequential:
         body = super().body(source, seed=seed)
+        if self.share == 1:
+            return body
         fresh = copy.deepcopy(body)
         learning = fresh[max(0, len(fresh) - self.last) :] if self.share else fresh
         restart(learning)
