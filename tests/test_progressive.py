@@ -62,7 +62,7 @@ def ready(folder: Path, source: Source, *, n: int = 80) -> Bench:
 
 
 def walked(bench: Bench, source: Source) -> tuple[Step, ...]:
-    return walk(bench, Progressive(rate=1e-2, steps=40), source, deadline=np.inf)
+    return walk(bench, Progressive(rate=1e-2, steps=50), source, deadline=np.inf)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -54,8 +54,8 @@ class Progressive(Tuned):
     share: float = knob(1.0, choices=SHARES)
     last: int = knob(2, choices=tuple(range(1, DEEPEST + 1)))
     pull: float = knob(0.01, choices=(0.0, 0.001, 0.01, 0.1))
-    rate: float = knob(1e-3, low=2e-4, high=5e-3, log=True)
-    steps: int = knob(100, choices=(100, 200, 400))
+    rate: float = knob(1e-3, low=2e-4, high=1e-2, log=True)
+    steps: int = knob(100, choices=(50, 100, 200, 400))
     smoothing: float = knob(0.1, choices=(0.0, 0.1))
     dropout: float = knob(0.0, choices=(0.0, 0.2))
     side: int = 64
