@@ -228,16 +228,15 @@ def test_a_class_that_cannot_stand_in_two_folds_is_named() -> None:
         splits(stack, k=5, repeats=1, seed=0)
 
 
-COLUMNS = tuple("abcdefgh")
+COLUMNS = tuple(f"c{i}" for i in range(30))
 
 
 def narrow(width: int) -> Source:
-    """One stage of so many rectified units on eight columns, random weights."""
+    """A bottleneck: one linear stage of so many units on thirty columns, random weights."""
     torch.manual_seed(1)
-    stage = nn.Sequential(nn.Linear(8, width), nn.ReLU())
-    body = Backbone({"one": stage}, dim=width, preprocess=ColumnInput(COLUMNS, json.dumps([[c] for c in COLUMNS]))).eval()
+    body = Backbone({"one": nn.Linear(30, width)}, dim=width, preprocess=ColumnInput(COLUMNS, json.dumps([[c] for c in COLUMNS]))).eval()
     return Source(
-        f"narrow {width}", parameters=9 * width, dim=width, stages=("one",), modality="tabular", tune_cuts=(0,), opener=lambda: body, digest=lambda: "n"
+        f"narrow {width}", parameters=31 * width, dim=width, stages=("one",), modality="tabular", tune_cuts=(0,), opener=lambda: body, digest=lambda: "n"
     )
 
 
@@ -245,9 +244,18 @@ def rows(x: np.ndarray) -> list[dict[str, float]]:
     return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in x]
 
 
-def far(x: np.ndarray, column: int, name: str) -> Task:
-    """Whether a column is far from 0: two rectified units know it."""
-    return Task("classification", "tabular", Domain(name, rows(x), ["yes" if v > 0.67 else "no" for v in np.abs(x[:, column])]), ("no", "yes"))
+def drawn(n: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 30)).astype(np.float32)
+
+
+def side(x: np.ndarray, name: str) -> Task:
+    """On which side of a plane through 0 a row lies; the plane takes all thirty columns to tell."""
+    return Task("classification", "tabular", Domain(name, rows(x), ["yes" if v > 0 else "no" for v in x.sum(axis=1)]), ("no", "yes"))
+
+
+def amount(x: np.ndarray, name: str, along: np.ndarray) -> Task:
+    """How far a row lies along a direction."""
+    return Task("regression", "tabular", Domain(name, rows(x), (x @ along).astype(float).tolist()))
 
 
 @pytest.fixture(autouse=True)
@@ -256,11 +264,13 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Store(tmp_path / "store").root
 
 
+METHOD = MultiTask(rate=1e-2, steps=100, decay=1.0)
+
+
 def test_where_tasks_share_structure_the_small_one_gains() -> None:
-    x = np.random.default_rng(0).normal(size=(360, 8)).astype(np.float32)
-    many = Task("regression", "tabular", Domain("many", rows(x[60:]), np.abs(x[60:, 0]).astype(float).tolist()))
-    method = MultiTask(rate=2e-2, steps=100, decay=1.0)
-    found = multitask({"few": far(x[:60], 0, "few"), "many": many}, narrow(6), budget="5m", seed=0, method=method)
+    x = drawn(360)
+    tasks = {"few": side(x[:60], "few"), "many": amount(x[60:], "many", np.ones(30))}
+    found = multitask(tasks, narrow(2), budget="5m", seed=0, method=METHOD)
     few = found.task("few")
     assert (few.kind, few.n, found.rows, found.shared) == ("classification", 60, 360, 0)
     assert few.verdict.decision == "transfer"
@@ -269,23 +279,23 @@ def test_where_tasks_share_structure_the_small_one_gains() -> None:
 
 
 def test_where_tasks_want_other_trunks_the_guard_says_so_and_ships_them_alone() -> None:
-    x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
-    tasks = {"first": far(x, 0, "first"), "second": far(x, 1, "second"), "third": far(x, 2, "third")}
-    found = multitask(tasks, narrow(2), budget="5m", seed=0, method=MultiTask(rate=2e-2, steps=100, decay=1.0))
+    x = drawn(200)
+    tasks = {name: amount(x, name, np.eye(30)[i]) for i, name in enumerate(("first", "second"))}
+    found = multitask(tasks, narrow(1), budget="5m", seed=0, method=METHOD)
     assert (found.rows, found.shared) == (200, 200)
-    assert all(t.verdict.ship == "baseline" for t in found.tasks)
-    assert any(t.verdict.decision == "do not transfer" for t in found.tasks)
+    assert [(t.verdict.decision, t.verdict.ship) for t in found.tasks] == [("do not transfer", "baseline")] * 2
+    assert all(t.single.value > 0.9 > 0.7 > t.together.value for t in found.tasks)  # one unit holds half of two directions
 
 
 def test_findings_are_kept_models_load_and_folds_are_not_made_twice(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(48, 8)).astype(np.float32)
+    x = drawn(48)
     features = [[c] for c in COLUMNS]
     made = tabular.network(features, seed=0)
     stages = tuple(made.stages)
     source = Source(
         "table", dim=made.dim, stages=stages, modality="tabular", tune_cuts=(0, 1), opener=lambda: made, recipe={"library": "table", "features": features}
     )
-    tasks = {"far": far(x, 0, "far"), "sum": Task("regression", "tabular", Domain("sum", rows(x[:40]), x[:40].sum(axis=1).astype(float).tolist()))}
+    tasks = {"side": side(x, "side"), "sum": amount(x[:40], "sum", np.ones(30))}
     method = MultiTask(steps=5)
     found = multitask(tasks, source, budget="5m", seed=0, method=method, out=tmp_path / "run")
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "folds").iterdir()}
@@ -294,7 +304,7 @@ def test_findings_are_kept_models_load_and_folds_are_not_made_twice(tmp_path: Pa
     assert again == found
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "folds").iterdir()} == files
     values = json.loads((tmp_path / "run" / "multitask.json").read_text())
-    assert [t["name"] for t in values["tasks"]] == ["far", "sum"]
+    assert [t["name"] for t in values["tasks"]] == ["side", "sum"]
     said = found.predict(rows(x[:3]))
     assert {type(v[0]).__name__ for v in said.values()} == {"Prediction", "PredictedValue"}
     for i, name in enumerate(found.models):
@@ -302,7 +312,7 @@ def test_findings_are_kept_models_load_and_folds_are_not_made_twice(tmp_path: Pa
 
 
 def test_what_cannot_be_learnt_together_is_refused_in_one_line() -> None:
-    x = np.zeros((8, 8), dtype=np.float32)
+    x = np.zeros((8, 30), dtype=np.float32)
     one = Task("regression", "tabular", Domain("t", rows(x), [0.0] * 8))
     with pytest.raises(hs.InputError, match=r"1 task\(s\) were given; learning together takes two or more"):
         multitask({"one": one}, narrow(2), budget="1m", seed=0)
