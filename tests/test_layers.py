@@ -23,7 +23,7 @@ FLOOR = {
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
-    **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
+    **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
     **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method"), 7),
     "cli": 8,
 }

@@ -23,6 +23,7 @@ from headstart.result import (
     RankedSource,
     Result,
     Score,
+    Step,
     Trial,
     Verdict,
 )
@@ -133,6 +134,28 @@ def test_a_result_with_parts_missing_is_drawn_and_says_so(changes: dict[str, obj
 def test_an_arm_that_was_not_measured_is_named() -> None:
     whole = result()
     assert "Fine-tuned: not measured" in Page(render(dataclasses.replace(whole, arms=whole.arms[:2]))).text
+
+
+def walk(*taken: bool) -> tuple[Step, ...]:
+    score = Score("balanced accuracy", 0.612, interval=(0.601, 0.623), n=30)
+    first = Step(3, 0.0, 0, "input", score, None, None, True, "no transfer")
+    return (first, *(Step(4 + i, 0.25 * (i + 1), 2, "mid", score, 0.05, (0.01, 0.09), t, "why it was") for i, t in enumerate(taken)))
+
+
+def test_every_step_of_a_walk_is_shown_with_its_gain_and_whether_it_was_taken() -> None:
+    page = render(result(walk=walk(True, False)))
+    text = Page(page).text
+    assert "a = 0.25, behind mid" in text
+    assert text.count("+0.050 [+0.010, +0.090]") == 4  # each step in the chart and in the table
+    assert "0.612 [0.601, 0.623] – yes: no transfer" in text
+    assert page.count('class="dot tuned hollow"') - render(result()).count('class="dot tuned hollow"') == 1
+    assert "The walk" not in Page(render(result())).text
+
+
+def test_a_walk_that_stays_at_no_transfer_is_told_from_a_budget_that_ended() -> None:
+    whole = dataclasses.replace(result(), arms=result().arms[:2])
+    assert "Fine-tuned: no step from random weights" in Page(render(dataclasses.replace(whole, walk=walk(False)))).text
+    assert "Fine-tuned: not measured" in Page(render(dataclasses.replace(whole, walk=walk(True)))).text
 
 
 def test_twenty_four_classes_have_marks_that_differ() -> None:

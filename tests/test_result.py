@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.result import Arm, Calibration, Confusion, CurvePoint, FeatureMap, Found, Mistake, Provenance, RankedSource, Result, Score, Trial, Verdict
+from headstart.result import Arm, Calibration, Confusion, CurvePoint, FeatureMap, Found, Mistake, Provenance, RankedSource, Result, Score, Step, Trial, Verdict
 
 
 def result() -> Result:
@@ -45,6 +45,16 @@ def test_a_result_comes_back_from_json_equal_and_of_the_same_types() -> None:
     assert isinstance(two.trials[0].folds, tuple)
     assert isinstance(two.arms[0].cv, Score)
     assert isinstance(two.map, FeatureMap)
+
+
+def test_a_walk_comes_back_and_a_result_from_before_walks_were_kept_still_loads() -> None:
+    score = Score("balanced accuracy", 0.75, interval=(0.7, 0.8), n=30)
+    steps = (Step(0, 0.0, 0, "input", score, None, None, True, "no transfer"), Step(1, 0.5, 2, "mid", score, 0.1, (0.05, 0.15), True, "better"))
+    one = dataclasses.replace(result(), walk=steps)
+    assert Result.from_json(one.to_json(), times=one.times) == one
+    older = json.loads(result().to_json())
+    del older["walk"]
+    assert Result.from_json(json.dumps(older), times=result().times) == result()
 
 
 def test_a_missing_map_and_calibration_stay_missing() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headstart.core import InputError, Task
-from headstart.modality.table import read_items, task_from_table
+from headstart.modality.table import read_items, task_from_table, tasks_from_table
 
 ROWS = [{"size": str(i), "town": "Ulm" if i % 3 else "", "note": f"note {i}", "good": "yes" if i % 2 else "no"} for i in range(12)]
 
@@ -125,3 +125,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("no")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         task_from_table(tmp_path / "t.parquet", target="a")
+
+
+def test_several_targets_are_tasks_that_do_not_learn_from_each_other_and_a_gap_is_a_missing_label(tmp_path: Path) -> None:
+    rows = [{"size": str(i), "note": f"note {i}", "good": "yes" if i % 2 else "no", "grade": f"{i / 2:g}" if i % 3 else ""} for i in range(60)]
+    path = write(tmp_path / "t.csv", rows)
+    tasks = tasks_from_table(path, targets=["good", "grade"], text="note")
+    assert {name: (t.kind, len(t.target), t.labels) for name, t in tasks.items()} == {
+        "good": ("classification", 60, ("no", "yes")),
+        "grade": ("regression", 40, ()),
+    }
+    assert tasks["grade"].target.x[:2] == ["note 1", "note 2"]
+    assert tasks["grade"].target.y[:2] == [0.5, 1.0]  # type: ignore[index]
+    plain = tasks_from_table(path, targets=["good", "grade"])
+    assert plain["grade"].target.x[0] == {"size": 1.0}
+    with pytest.raises(InputError, match=r"has no column 'gade'\. Did you mean 'grade'"):
+        tasks_from_table(path, targets=["good", "gade"])

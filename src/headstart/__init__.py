@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headstart.pipeline import transfer as transfer
     from headstart.result import Result as Result
     from headstart.runs import parse_budget as parse_budget
+    from headstart.several import multitask as multitask
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _HOME = {
     "assess": "appraisal",
     "judge": "guard",
     "load": "export",
+    "multitask": "several",
     "parse_budget": "runs",
     "task_from_table": "modality.table",
     "transfer": "pipeline",
@@ -65,6 +67,7 @@ __all__ = [
     "assess",
     "judge",
     "load",
+    "multitask",
     "parse_budget",
     "sources",
     "task_from_table",

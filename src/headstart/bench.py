@@ -16,7 +16,7 @@ from headstart.core import InputError, Inspection, Source, Task
 from headstart.evaluate import Split, folds, holdout, strata
 from headstart.evidence import joined_groups
 from headstart.keeping import Settings
-from headstart.result import Trial
+from headstart.result import Step, Trial
 from headstart.search import Arena, Clock, Ledger, Search, storage_of
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
@@ -87,6 +87,7 @@ class Bench:
     strata_names: tuple[str, ...]
     chooser: Chooser
     notes: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     limit: float = math.inf
 
     @property

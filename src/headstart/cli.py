@@ -49,6 +49,26 @@ def transfer(
 
 
 @app.command()
+def multitask(
+    data: Annotated[Path, typer.Argument(help="Table with texts and several columns to predict: CSV, JSON lines, Parquet. Empty cells are missing labels.")],
+    target: Annotated[list[str], typer.Option(help="Column to predict; two or more.")],
+    text: Annotated[str, typer.Option(help="Column that holds the texts.")],
+    out: Out,
+    source: Annotated[str | None, typer.Option(help="Whose stages are the trunk. Default: the first that is installed.")] = None,
+    budget: Annotated[str, typer.Option(help="Time to spend, such as 90s, 5m, 2h.")] = "10m",
+    seed: Annotated[int, typer.Option(help="Decides splits, first weights and batches.")] = 0,
+    group_by: Annotated[str | None, typer.Option(help="Column of what is never split.")] = None,
+    balance: Annotated[str, typer.Option(help="Of the tasks' losses: uniform, uncertainty or surgery.")] = "uniform",
+    sampling: Annotated[str, typer.Option(help="Of the tasks' cases: proportional, sqrt or equal.")] = "proportional",
+) -> None:
+    """Learn several columns of one table of texts together, and say for each whether that beats learning it alone."""
+    from headstart.terminal import Asked, learn_together_and_print
+
+    asked = Asked(data, out, budget, seed, None if source is None else [source], text=text, group_by=group_by)
+    learn_together_and_print(asked, target, balance=balance, sampling=sampling)
+
+
+@app.command()
 def assess(
     data: Annotated[Path, typer.Argument(help="As for transfer; or a folder of images, or a table, without labels.")],
     sources: Annotated[str | None, typer.Option(help="Sources to compare, separated by commas. Default: all that are installed.")] = None,

@@ -238,9 +238,9 @@ def _is_saved_whole(method: Method, world: World, net: Net) -> None:
 
 def _loss_is_finite(method: Method, world: World) -> None:
     net = world.built(method)
-    x, y = torch.from_numpy(world.x), torch.from_numpy(world.y)
-    method.prepare(net.eval(), Batch(x, y), Criterion(torch.ones(CLASSES)))
-    for name, term in method.loss(net, Batch(x, y), Criterion(torch.ones(CLASSES))).items():
+    batch = Batch(torch.from_numpy(world.x), torch.from_numpy(world.y), torch.arange(len(world.y)))
+    method.prepare(net.eval(), batch, Criterion(torch.ones(CLASSES)))
+    for name, term in method.loss(net, batch, Criterion(torch.ones(CLASSES))).items():
         if term.ndim or not bool(torch.isfinite(term)):
             raise ContractError(f"{method.name}: the term {name!r} of its loss is {term}; one finite number is wanted.")
 

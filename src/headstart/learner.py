@@ -49,7 +49,9 @@ class Candidate:
     def describe(self) -> dict[str, Any]:
         """Return what tells it from every other candidate, as plain values."""
         weights = None if self.source is None else [self.source.name, self.source.weights_sha256]
-        return {"method": self.method.name, "source": weights, "params": self.params, "view": dataclasses.asdict(self.view)}
+        plain = {"method": self.method.name, "source": weights, "params": self.params, "view": dataclasses.asdict(self.view)}
+        teacher = self.method.teacher if isinstance(self.method, Method) else None
+        return plain if teacher is None else {**plain, "teacher": Candidate(*teacher).describe()}
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ def learn(
     with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
         torch.default_generator.manual_seed(seed)
         net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
+    if method.teacher is not None:
+        teacher = learn(Candidate(*method.teacher), views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
+        said = teacher.output(views.array(teacher.candidate.view)[rows])
+        method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
     net, _ = fit(method, net, x, targets, seed=seed, reduced=reduced, deadline=deadline, progress=progress, settings=settings)

@@ -180,6 +180,7 @@ def _result(
         ),
         stopped_by="budget" if bench.search.ran_out else "plan",
         notes=tuple(bench.notes),
+        walk=tuple(bench.steps),
         times=_times(bench),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),
     )

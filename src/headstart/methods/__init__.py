@@ -11,10 +11,12 @@ from headstart.methods.method import Closed, Knob, Method, View, knob, space
 from headstart.methods.model.bss import BSS
 from headstart.methods.model.co_tuning import CoTuning
 from headstart.methods.model.delta import DELTA
+from headstart.methods.model.distil import Distil
 from headstart.methods.model.fine_tune import FineTune
 from headstart.methods.model.gradual import Discriminative, Gradual
 from headstart.methods.model.l2sp import L2SP
 from headstart.methods.model.layers import KeepFirst, KeepLast
+from headstart.methods.model.progressive import Progressive
 from headstart.methods.model.sparse import BitFit, NormOnly
 from headstart.methods.model.stochnorm import StochNorm
 from headstart.methods.model.surgical import AutoRGN, Surgical
@@ -42,6 +44,8 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "co-tuning": (CoTuning,),
     "keep-first": (KeepFirst,),
     "keep-last": (KeepLast,),
+    "progressive": (Progressive,),
+    "distil": (Distil,),
 }
 ALIASES = {"lp-ft": "fine-tune"}  # what papers call what is listed under another name
 
@@ -87,6 +91,7 @@ __all__ = [
     "Closed",
     "CoTuning",
     "Discriminative",
+    "Distil",
     "FineTune",
     "FineTuneAll",
     "FineTuneFrom",
@@ -98,6 +103,7 @@ __all__ = [
     "NormOnly",
     "Probe",
     "ProbeRegressor",
+    "Progressive",
     "Scratch",
     "SimpleImage",
     "SimpleTable",

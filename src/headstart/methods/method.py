@@ -107,9 +107,10 @@ class Criterion:
 class Method(ABC):
     """A method that is trained by the one loop, ``headstart.train.fit``.
 
-    It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``prepare``, ``multiples``,
-    ``schedule``, ``descend`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, look at the data first, have a
-    schedule of their own, or hand over another net than they train. ``needs`` names what the source and the task must have, see ``methods.needs``.
+    It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``heed``, ``prepare``,
+    ``multiples``, ``schedule``, ``descend`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, have a teacher,
+    look at the data first, have a schedule of their own, or hand over another net than they train. ``needs`` names what the source and the task must have,
+    see ``methods.needs``.
     """
 
     name: ClassVar[str]
@@ -120,6 +121,7 @@ class Method(ABC):
     limits: ClassVar[str] = ""
     steps: int
     rate: float
+    teacher: tuple[Closed | Method, Source] | None = None  # what is fitted first, on the same cases, so that it can be heeded
     freezes_statistics: ClassVar[bool] = True  # BatchNorm keeps the source's running statistics, also where weights learn
     weight_decay: ClassVar[float] = 0.01  # on matrices and kernels, none on biases and norms; AdamW's own default, which most recipes keep
     second_moment: ClassVar[float] = 0.999  # AdamW's beta2 and epsilon, PyTorch's own defaults
@@ -151,6 +153,10 @@ class Method(ABC):
 
     def prepare(self, net: Net, batch: Batch, criterion: Criterion) -> None:
         """Look at a few training cases once, before the first step, and fill what the scaffold holds. ``net`` is in evaluation mode."""
+        return
+
+    def heed(self, net: Net, said: np.ndarray) -> None:
+        """Take in what the teacher says of the training cases, once, before training: probabilities (n, c), or numbers (n, 1) on the targets' scale."""
         return
 
     def multiples(self, net: Net) -> dict[str, float]:

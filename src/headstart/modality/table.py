@@ -46,19 +46,29 @@ def task_from_table(
     path = Path(path)
     table = read_columns(path)
     y = _targets(path, table, target)
-    numbers = [_number(v) for v in y]
-    decided = kind or ("regression" if None not in numbers and len(set(numbers)) > MOST_LABELS else "classification")
     groups = None if group_by is None else [str(v) for v in _column(path, table, group_by)]
     x, left_out = _inputs(path, table, text=text, skip={target, group_by}, columns=columns)
-    named = {"target": target, **({"text": text} if text else {}), **({"left out": ", ".join(left_out)} if left_out else {})}
-    modality: Literal["text", "tabular"] = "text" if text else "tabular"
-    if decided == "regression":
-        return Task("regression", modality, Domain(path.name, x, _all_numbers(path, target, y, numbers), groups), columns=named)
-    if decided != "classification":
-        raise InputError(f"The kind {kind!r} is not known. Say classification or regression.")
-    names = [_label(v) for v in y]
-    _check_labels(path, target, names)
-    return Task("classification", modality, Domain(path.name, x, names, groups), tuple(sorted(set(names))), columns=named)
+    return _task(path, target, y, x, groups, kind=kind, text=text, left_out=left_out)
+
+
+def tasks_from_table(path: str | Path, *, targets: Sequence[str], text: str | None = None, group_by: str | None = None) -> dict[str, Task]:
+    """Return a task for each of several target columns; none of them is learned from, and a row without a target is left out of that task alone.
+
+    Kinds are decided column by column as in :func:`task_from_table`, which says what the parameters mean and which errors there are.
+    """
+    path = Path(path)
+    table = read_columns(path)
+    groups = None if group_by is None else [str(v) for v in _column(path, table, group_by)]
+    x, left_out = _inputs(path, table, text=text, skip={*targets, group_by}, columns=None)
+    tasks = {}
+    for target in targets:
+        y = _column(path, table, target)
+        have = [i for i, v in enumerate(y) if not _is_missing(v)]
+        if not have:
+            raise InputError(f"{path}: every {target!r} is empty. Fill some in, or leave the column out.")
+        mine = None if groups is None else [groups[i] for i in have]
+        tasks[target] = _task(path, target, [y[i] for i in have], [x[i] for i in have], mine, kind=None, text=text, left_out=left_out)
+    return tasks
 
 
 def unlabelled_from_table(path: str | Path, *, text: str | None = None) -> Task:
@@ -70,6 +80,23 @@ def unlabelled_from_table(path: str | Path, *, text: str | None = None) -> Task:
     x, left_out = _inputs(path, read_columns(path), text=text, skip=set(), columns=None)
     named = {**({"text": text} if text else {}), **({"left out": ", ".join(left_out)} if left_out else {})}
     return Task("classification", "text" if text else "tabular", Domain(path.name, x), columns=named)
+
+
+def _task(
+    path: Path, target: str, y: list[Any], x: list[Any], groups: list[str] | None, *, kind: str | None, text: str | None, left_out: Sequence[str]
+) -> Task:
+    """Return the task of inputs and targets that were read, of the kind that is asked for or that the targets look like."""
+    numbers = [_number(v) for v in y]
+    decided = kind or ("regression" if None not in numbers and len(set(numbers)) > MOST_LABELS else "classification")
+    named = {"target": target, **({"text": text} if text else {}), **({"left out": ", ".join(left_out)} if left_out else {})}
+    modality: Literal["text", "tabular"] = "text" if text else "tabular"
+    if decided == "regression":
+        return Task("regression", modality, Domain(path.name, x, _all_numbers(path, target, y, numbers), groups), columns=named)
+    if decided != "classification":
+        raise InputError(f"The kind {kind!r} is not known. Say classification or regression.")
+    names = [_label(v) for v in y]
+    _check_labels(path, target, names)
+    return Task("classification", modality, Domain(path.name, x, names, groups), tuple(sorted(set(names))), columns=named)
 
 
 def read_items(path: str | Path, *, text: str | None, leave_out: Sequence[str] = ()) -> list[Any]:

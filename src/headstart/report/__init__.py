@@ -73,8 +73,19 @@ def _drawings(result: Result) -> dict[str, Markup]:
         "cost": charts.cost(trials, timed, metric=result.metric) if trials else Markup("<p>Seconds were not kept with this result.</p>"),
         "curve": charts.curve(result.curve, metric=result.metric) if len(result.curve) > 1 else Markup(""),
         "scatter": charts.scatter(result.scatter, reach=result.coverage.reach if result.coverage else 0.0) if result.scatter is not None else Markup(""),
+        "walk": _walk(result),
         "map": charts.feature_map(result.map) if result.map is not None else Markup(""),
     }
+
+
+def _walk(result: Result) -> Markup:
+    """Draw what each step gained over the last one that was taken; steps that were not taken are hollow."""
+    rows = []
+    for step in result.walk:
+        if step.gain is not None and step.interval is not None:
+            words = f"{step.gain:+.3f} [{step.interval[0]:+.3f}, {step.interval[1]:+.3f}]"
+            rows.append(charts.Whisker(f"a = {step.share:g}, behind {step.stage}", step.gain, step.interval, "tuned" if step.taken else "tuned hollow", words))
+    return charts.whiskers(rows, unit=f"gain of the step in {result.metric}", zero=0.0, signed=True) if rows else Markup("")
 
 
 def _whisker(label: str, score: Score, colour: str) -> charts.Whisker:

@@ -54,7 +54,7 @@ class CoTuning(Tuned):
             raise ValueError("co-tuning needs the final features of the training cases, and the source's classifier")
         with torch.no_grad():
             said = torch.softmax(classifier(torch.from_numpy(np.asarray(features, dtype=np.float32))).double(), dim=1).numpy()
-        return nn.ModuleDict({"classifier": copy.deepcopy(classifier), "relation": _Table(relation(said, y, classes=classes))})
+        return nn.ModuleDict({"classifier": copy.deepcopy(classifier), "relation": Table(relation(said, y, classes=classes))})
 
     def penalties(self, net: Net, batch: Batch, activations: list[Tensor]) -> dict[str, Tensor]:
         if net.scaffold is None:
@@ -71,7 +71,7 @@ def relation(said: np.ndarray, y: np.ndarray, *, classes: int) -> np.ndarray:
     return np.stack([said[y == c].mean(axis=0) if (y == c).any() else said.mean(axis=0) for c in range(classes)])
 
 
-class _Table(nn.Module):
+class Table(nn.Module):
     """Rows (c, d) that are looked up by code (n,), or averaged by shares (n, c)."""
 
     def __init__(self, rows: np.ndarray) -> None:
