@@ -24,7 +24,7 @@ FLOOR = {
     **dict.fromkeys(("learner", "evaluate", "choice"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
-    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method"), 7),
+    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method", "ejected"), 7),
     "cli": 8,
 }
 DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}
