@@ -21,10 +21,10 @@ FLOOR = {
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
-    **dict.fromkeys(("learner", "evaluate", "choice"), 4),
+    **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
-    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method"), 7),
+    **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method", "ejected"), 7),
     "cli": 8,
 }
 DOORS = {"torchvision", "timm", "transformers", "PIL", "pandas", "pyarrow", "pydicom"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headstart.core import InputError as InputError
     from headstart.core import Source as Source
     from headstart.core import Task as Task
+    from headstart.ejected import eject as eject
     from headstart.estimator import TransferClassifier as TransferClassifier
     from headstart.export import load as load
     from headstart.guard import judge as judge
@@ -45,6 +46,7 @@ _HOME = {
     "Task": "core",
     "TransferClassifier": "estimator",
     "assess": "appraisal",
+    "eject": "ejected",
     "judge": "guard",
     "load": "export",
     "multitask": "several",
@@ -65,6 +67,7 @@ __all__ = [
     "Task",
     "TransferClassifier",
     "assess",
+    "eject",
     "judge",
     "load",
     "multitask",

@@ -115,6 +115,17 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 
 
 @app.command()
+def eject(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="Script to write; default: eject.py in the run's folder.")] = None,
+) -> None:
+    """Write the run as one plain script: every layer's learning rate, the same score, and no Headstart."""
+    from headstart.ejected import eject
+
+    print(f"Script: {eject(run, out)}")
+
+
+@app.command()
 def sources(
     modality: Annotated[str | None, typer.Option(help="Only those for image, text or tabular.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

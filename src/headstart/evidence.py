@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from headstart.evaluate import expected_calibration_error, interval_of_mean, log
 from headstart.learner import Candidate
 from headstart.methods.method import View
 from headstart.modality import door
-from headstart.result import Calibration, Confusion, Coverage, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Scatter, Score
+from headstart.result import Calibration, Case, Confusion, Coverage, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Scatter, Score
 from headstart.search import Arena, Clock
 from headstart.train import OutOfTime
 
@@ -42,6 +43,22 @@ def joined_groups(groups: Sequence[Any] | None, digests: Sequence[str]) -> np.nd
     columns = np.concatenate([codes + n * (k + 1) for k, codes in enumerate(same)])
     size = n * (len(same) + 1)
     return np.asarray(connected_components(coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(size, size)), directed=False)[1][:n])
+
+
+def cases(task: Task, train: np.ndarray, *, groups: np.ndarray | None) -> tuple[Case, ...]:
+    """Return the inputs as they were divided, ``train`` the rows that are trained on; none where inputs are arrays or rows of a table.
+
+    >>> from headstart.core import Domain
+    >>> [case.part for case in cases(Task("classification", "text", Domain("d", ["x", "y"], ["a", "b"]), ("a", "b")), np.array([1]), groups=None)]
+    ['held out', 'train']
+    """
+    if task.modality == "tabular" or not all(isinstance(item, str | Path) for item in task.target.x):
+        return ()
+    inputs = [str(Path(item).absolute()) if task.modality == "image" else str(item) for item in task.target.x]
+    trained = set(train.tolist())
+    parts: list[Literal["train", "held out"]] = ["train" if i in trained else "held out" for i in range(len(inputs))]
+    shared = [""] * len(inputs) if groups is None else [str(g) for g in groups]
+    return tuple(Case(*one) for one in zip(inputs, map(str, task.target.y or ()), parts, shared, strict=True))
 
 
 def found(

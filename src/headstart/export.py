@@ -28,7 +28,7 @@ from headstart.methods.method import View
 from headstart.modality import door
 from headstart.modality.image import list_images
 from headstart.modality.table import read_items
-from headstart.result import RESULT_FILE, TIMES_FILE, PredictedValue, Prediction, Predictions, Result
+from headstart.result import CASES_FILE, RESULT_FILE, TIMES_FILE, PredictedValue, Prediction, Predictions, Result, read_cases
 from headstart.sources import twin
 from headstart.views import Views
 
@@ -156,7 +156,8 @@ def load(folder: str | Path) -> Result:
     times = folder / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
     try:
-        return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"))
+        cases = read_cases(folder / CASES_FILE)
+        return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"), cases=cases)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Remove it and run the same transfer command: finished work is kept.") from None
 

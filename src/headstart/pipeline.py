@@ -182,6 +182,7 @@ def _result(
         notes=tuple(bench.notes),
         walk=tuple(bench.steps),
         times=_times(bench),
+        cases=evidence.cases(bench.task, bench.train, groups=bench.groups),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),
     )
 

@@ -6,6 +6,7 @@ Seconds live in ``Result.times`` and in their own file: a repeated run gives the
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_type_hints
 FORMAT = 2
 RESULT_FILE = "result.json"
 TIMES_FILE = "times.json"
+CASES_FILE = "cases.csv"
 
 
 Predictions: TypeAlias = "list[Prediction] | list[PredictedValue]"
@@ -241,6 +243,16 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Case:
+    """An input of the run as it was divided: an image's path, or a text. ``group`` is a number that cases which are never split share, or empty."""
+
+    input: str
+    target: str
+    part: Literal["train", "held out"]
+    group: str = ""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How to repeat the run: command, seed, versions and hashes."""
 
@@ -282,6 +294,7 @@ class Result:
     walk: tuple[Step, ...] = ()
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
+    cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of that name, or ``None`` when the run has none (the budget ended first)."""
@@ -297,12 +310,13 @@ class Result:
         return self.model.predict(inputs)
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``result.json``, ``times.json`` and the shipped model into ``folder``; return the folder."""
+        """Write ``result.json``, ``times.json``, ``cases.csv`` (which inputs were trained on) and the shipped model into ``folder``; return the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.model is not None:
             self.model.save(folder / "model")
         (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_cases(self.cases, folder / CASES_FILE)
         scratch = folder / f".{RESULT_FILE}.new"
         scratch.write_text(self.to_json(), encoding="utf-8")
         scratch.replace(folder / RESULT_FILE)  # why last and at once: this file says that the run is finished
@@ -310,17 +324,33 @@ class Result:
 
     def to_json(self) -> str:
         """Return the findings as JSON text: sorted keys, no seconds, no model; equal findings give equal bytes."""
-        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model"}}
+        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model", "cases"}}
         return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None) -> Result:
+    def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None, cases: Sequence[Case] = ()) -> Result:
         """Read what :meth:`to_json` wrote. Raises ``ValueError`` for another format."""
         values = json.loads(text)
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"this is not a result of format {FORMAT}")
-        result: Result = dataclasses.replace(built(cls, values), times=dict(times or {}), model=model)
+        result: Result = dataclasses.replace(built(cls, values), times=dict(times or {}), model=model, cases=tuple(cases))
         return result
+
+
+def write_cases(cases: Sequence[Case], path: Path) -> None:
+    """Write cases as CSV, in order; nothing where there are none (arrays in memory, rows of a table)."""
+    if cases:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
+            csv.writer(file).writerows([[f.name for f in dataclasses.fields(Case)], *(dataclasses.astuple(case) for case in cases)])
+
+
+def read_cases(path: Path) -> tuple[Case, ...]:
+    """Read what :func:`write_cases` wrote; none where it wrote nothing."""
+    if not path.exists():
+        return ()
+    csv.field_size_limit(2**27)
+    with path.open(newline="", encoding="utf-8", errors="surrogatepass") as file:
+        return tuple(Case(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
 
 
 def counted(parameters: int) -> str:

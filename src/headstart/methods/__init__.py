@@ -16,6 +16,7 @@ from headstart.methods.model.fine_tune import FineTune
 from headstart.methods.model.gradual import Discriminative, Gradual
 from headstart.methods.model.l2sp import L2SP
 from headstart.methods.model.layers import KeepFirst, KeepLast
+from headstart.methods.model.one_cycle import OneCycle
 from headstart.methods.model.progressive import Progressive
 from headstart.methods.model.sparse import BitFit, NormOnly
 from headstart.methods.model.stochnorm import StochNorm
@@ -33,6 +34,7 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "fine-tune-from": (FineTuneFrom,),
     "gradual": (Gradual,),
     "discriminative": (Discriminative,),
+    "one-cycle": (OneCycle,),
     "bitfit": (BitFit,),
     "norm-only": (NormOnly,),
     "surgical": (Surgical,),
@@ -101,6 +103,7 @@ __all__ = [
     "Knob",
     "Method",
     "NormOnly",
+    "OneCycle",
     "Probe",
     "ProbeRegressor",
     "Progressive",

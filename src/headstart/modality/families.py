@@ -22,6 +22,15 @@ from headstart.modality.cutting import Family, Positions, Tokens, cut
 LIBRARIES = ("timm", "torchvision")
 
 
+def whole(library: str, architecture: str, *, num_classes: int | None = None, seed: int = 0) -> tuple[Any, Family, Backbone]:
+    """Return a library's network with random weights, how its family is cut, and the same network as stages, which share its tensors."""
+    family = _family(library, architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        net = _made(library, architecture, num_classes)
+    return net, family, cut(net.eval(), family, _preprocess(library, architecture, net, 3))
+
+
 def build(
     library: str, architecture: str, *, state: Mapping[str, Tensor] | None = None, num_classes: int | None = None, channels: int = 3, seed: int = 0
 ) -> Backbone:
@@ -42,18 +51,11 @@ def build(
     InputError
         no such library or architecture (with the nearest names), one whose family is not in the table, or weights that fit too little.
     """
-    families = {"timm": TIMM, "torchvision": TORCHVISION}.get(library)
-    if families is None:
-        raise InputError(f"There is no library {library!r} of vision networks. Say {' or '.join(LIBRARIES)}.")
-    name = architecture.split(".")[0] if library == "timm" else architecture
-    _check_name(library, name)
-    family = next((f for f in families if re.fullmatch(f.pattern, name)), None)
-    if family is None:
-        raise InputError(f"{library} has {name!r}, but its family cannot be cut into stages yet. Known: {', '.join(f.pattern for f in families)}.")
+    family = _family(library, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = _made(library, architecture, num_classes)
-    account = None if state is None else _load(net, state, family, what=f"{library}:{name}")
+    account = None if state is None else _load(net, state, family, what=f"{library}:{architecture.split('.')[0]}")
     if channels != 3:
         _adapt_input(net, channels)
     body = cut(net.eval(), family, _preprocess(library, architecture, net, channels))
@@ -184,6 +186,18 @@ TORCHVISION: tuple[Family, ...] = (
     Family(r"vit_.*", ("embed = <torchvision embed>", "encoder.layers.*"), ("encoder.ln", "<first>"), "heads.head", lambda net: Tokens(1, first=True)),
     Family(r"swin_.*", ("features.*",), ("norm", "permute", "avgpool", "flatten"), "head", _channels_last),
 )
+
+
+def _family(library: str, architecture: str) -> Family:
+    families = {"timm": TIMM, "torchvision": TORCHVISION}.get(library)
+    if families is None:
+        raise InputError(f"There is no library {library!r} of vision networks. Say {' or '.join(LIBRARIES)}.")
+    name = architecture.split(".")[0] if library == "timm" else architecture
+    _check_name(library, name)
+    family = next((f for f in families if re.fullmatch(f.pattern, name)), None)
+    if family is None:
+        raise InputError(f"{library} has {name!r}, but its family cannot be cut into stages yet. Known: {', '.join(f.pattern for f in families)}.")
+    return family
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], family: Family, *, what: str) -> weights.Match:
