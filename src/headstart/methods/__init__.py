@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from headstart.core import InputError
 from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
+from headstart.methods.model.adapters import HRA, IA3, DoRA, LoHa, LoKr, LoRA, RsLoRA, installed
 from headstart.methods.model.bss import BSS
 from headstart.methods.model.co_tuning import CoTuning
 from headstart.methods.model.delta import DELTA
@@ -42,6 +43,13 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "co-tuning": (CoTuning,),
     "keep-first": (KeepFirst,),
     "keep-last": (KeepLast,),
+    "lora": (LoRA,),
+    "rs-lora": (RsLoRA,),
+    "dora": (DoRA,),
+    "loha": (LoHa,),
+    "lokr": (LoKr,),
+    "ia3": (IA3,),
+    "hra": (HRA,),
 }
 ALIASES = {"lp-ft": "fine-tune"}  # what papers call what is listed under another name
 

@@ -8,11 +8,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.core import InputError, Source
 from headstart.methods.method import Closed, Method
+from headstart.methods.model.adapters import adaptable
 
 # name: what it is, in words, and whether a source and a task of so many classes (0 for regression) have it
 NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "source.classifier": ("a source that comes with its own classifier", lambda source, classes: source.backbone.classifier is not None),
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
+    "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
+    "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
     "classes": ("a target of classes", lambda source, classes: classes > 0),
 }
 
