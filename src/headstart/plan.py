@@ -9,19 +9,20 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
-from headstart.methods import SIMPLE, Closed, FineTune, Method, Probe, ProbeRegressor, Scratch, space
+from headstart.methods import METHODS, SIMPLE, Closed, FineTune, Method, Probe, ProbeRegressor, Scratch, space
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
 from headstart.sources import twin
 from headstart.train import OutOfTime
 
+M = TypeVar("M", Closed, Method)
 SHALLOW = 2
 PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a network cannot be broken off, and must not eat the budget
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
@@ -82,8 +83,11 @@ def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
-def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
-    """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes."""
+def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed]] = ()) -> None:
+    """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes.
+
+    Each of ``methods`` is tried by its defaults on the source that leads by then, and proposals are made from its space too.
+    """
     if not ranked:
         return
     deadline = bench.begin("frozen", "frozen features + head")
@@ -93,8 +97,13 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
     bench.search.fixed([Candidate(p, best) for p in depths], deadline=deadline)
     top = bench.search.best("frozen")
     if top is not None:
+        leads = bench.sources[top.source or ""]
         heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
-        bench.search.fixed([Candidate(p, bench.sources[top.source or ""]) for p in heads], deadline=deadline)
+        bench.search.fixed([Candidate(p, leads) for p in heads], deadline=deadline)
+        named = _able(bench, methods, leads)
+        bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
+        for method in named:
+            bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
     tried = [bench.sources[r.name] for r in ranked]
     bench.search.propose(probe, tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
 
@@ -135,11 +144,16 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> N
         bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
 
 
-def _able(bench: Bench, methods: Sequence[type[Method]], source: Source) -> list[Method]:
-    """Return those of the methods that the source and the task have what it takes for; say of the others what is missing."""
-    why = {method: unmet(method, source, classes=bench.classes) for method in methods}
-    bench.notes.extend(words for words in why.values() if words)
-    return [method() for method, words in why.items() if not words]
+def _able(bench: Bench, methods: Sequence[type[M]], source: Source) -> list[M]:
+    """Return those of the methods, for classes or numbers as the task asks, that source and task have what it takes for; say of others what is missing."""
+    able: list[M] = []
+    for first in methods:
+        kinds = [kind for kind in METHODS[first.name] if not unmet(kind, source, classes=bench.classes)]
+        if kinds:
+            able.append(kinds[0]())  # type: ignore[arg-type]
+        else:
+            bench.notes.append(unmet(first, source, classes=bench.classes))
+    return able
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
     "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
     "classes": ("a target of classes", lambda source, classes: classes > 0),
+    "numbers": ("a target of numbers", lambda source, classes: classes == 0),
 }
+OF_TARGET = {"classes": "the target is numbers", "numbers": "the target is classes"}
 
 
 def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int) -> str:
@@ -31,7 +33,7 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
     for need in sorted(method.needs):
         words, holds = NEEDS[need]
         if not holds(source, classes):
-            why = "the target is numbers" if need == "classes" else f"{source.name!r} is not one"
+            why = OF_TARGET.get(need, f"{source.name!r} is not one")
             return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
     return ""
 

@@ -68,8 +68,8 @@ class Adapter(Tuned):
         given = {"target_modules": "|".join(re.escape(name) for name in names), **({"fan_in_fan_out": True} if gpt else {})}
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            adapted: nn.Sequential = inject_adapter_in_model(self.config(**given), body)
-        return adapted
+            inject_adapter_in_model(self.config(**given), body)  # in place
+        return body
 
     def learns(self, module: nn.Module, name: str) -> bool:
         """Whether the tensor is the adapter's: peft leaves a gradient to those alone."""
@@ -248,7 +248,7 @@ class LoKr(Adapter):
 
 @dataclass(frozen=True)
 class IA3(Adapter):
-    """Learn a factor for each output of each layer (Liu et al. 2022, eq. 1).
+    """Learn a factor for each output of each layer (Liu et al. 2022, sec. 3.3).
 
     The paper scales keys, values and the inner layer of a transformer's block, where they are known by name; here every layer has factors, so that it
     holds for any network. Convolutions over groups are taken as well.
@@ -286,7 +286,7 @@ class IA3(Adapter):
 
 @dataclass(frozen=True)
 class HRA(Adapter):
-    """Reflect each layer's inputs at r learnt hyperplanes, which turns its weights and keeps their lengths (Yuan et al. 2024, eq. 3).
+    """Reflect each layer's inputs at r learnt hyperplanes, which turns its weights and keeps their lengths (Yuan et al. 2024).
 
     Reflections begin in equal pairs, which undo each other.
 
