@@ -3,8 +3,8 @@
     python benchmarks/adapters.py [--data DIR] [--methods lora,dora,...] [--rates 1e-3,3e-3]
 
 450 polycrystalline solar cells (ELPV; functional against defective) on EfficientNet-Lite0 and, with ``--data``, 500 questions of TREC in six classes on
-all-MiniLM-L6-v2. Five stratified folds, 50 steps of 32 cases, one seed, one thread, its seconds of computing. Balanced accuracy with the standard error over folds. Frozen rows are a
-ridge head on the last stage, on the last four side by side, and Head2Toe by the share of features that it keeps.
+all-MiniLM-L6-v2. Five stratified folds, 50 steps of 32 cases, one seed, one thread, its seconds of computing. Balanced accuracy with the standard error
+over folds. Frozen rows are a ridge head on the last stage, on the last four side by side, and Head2Toe by the share of features that it keeps.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
@@ -22,7 +22,6 @@ from headstart.result import RankedSource, Score, Trial, counted
 from headstart.sources import twin
 from headstart.train import OutOfTime
 
-M = TypeVar("M", Closed, Method)
 SHALLOW = 2
 PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a network cannot be broken off, and must not eat the budget
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
@@ -83,10 +82,10 @@ def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
-def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed]] = ()) -> None:
+def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = ()) -> None:
     """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes.
 
-    Each of ``methods`` is tried by its defaults on the source that leads by then, and proposals are made from its space too.
+    Each of ``methods`` that is of the frozen arm is tried by its defaults on the source that leads by then, and proposals are made from its space too.
     """
     if not ranked:
         return
@@ -100,7 +99,7 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
         leads = bench.sources[top.source or ""]
         heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, leads) for p in heads], deadline=deadline)
-        named = _able(bench, methods, leads)
+        named = _able(bench, [m for m in methods if m.arm == "frozen"], leads)
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
         for method in named:
             bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
@@ -125,13 +124,13 @@ def from_scratch(bench: Bench) -> None:
     bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
 
 
-def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> None:
-    """Tune the best source, each method first by its defaults, then deeper, then as TPE proposes; several methods share the proposals."""
+def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTune,)) -> None:
+    """Tune the best source by those methods that tune, each first by its defaults, then deeper, then as TPE proposes; several methods share the proposals."""
     top = bench.search.best("frozen")
     if top is None:
         return
     source = bench.sources[top.source or ""]
-    able = _able(bench, methods, source)
+    able = _able(bench, [m for m in methods if m.arm == "fine-tuned"], source)
     if not source.tune_cuts or not able:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
@@ -144,13 +143,13 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> N
         bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
 
 
-def _able(bench: Bench, methods: Sequence[type[M]], source: Source) -> list[M]:
+def _able(bench: Bench, methods: Sequence[type[Closed | Method]], source: Source) -> list[Closed | Method]:
     """Return those of the methods, for classes or numbers as the task asks, that source and task have what it takes for; say of others what is missing."""
-    able: list[M] = []
+    able: list[Closed | Method] = []
     for first in methods:
         kinds = [kind for kind in METHODS[first.name] if not unmet(kind, source, classes=bench.classes)]
         if kinds:
-            able.append(kinds[0]())  # type: ignore[arg-type]
+            able.append(kinds[0]())
         else:
             bench.notes.append(unmet(first, source, classes=bench.classes))
     return able

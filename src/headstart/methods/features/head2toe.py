@@ -111,7 +111,7 @@ class HeadOnRelevant(ClassifierMixin, BaseEstimator):
     [1]
     """
 
-    def __init__(self, *, keep: float = 0.2, head: str = "ridge", seed: int = 0) -> None:
+    def __init__(self, *, keep: float = 1.0, head: str = "ridge", seed: int = 0) -> None:
         self.keep = keep
         self.head = head
         self.seed = seed
@@ -122,25 +122,26 @@ class HeadOnRelevant(ClassifierMixin, BaseEstimator):
         with one_thread():
             self.relevance_ = np.linalg.norm(RidgeLOO().fit(LiveScaler().fit_transform(X), codes).coef_, axis=0)
         self.kept_ = most(self.relevance_, share=self.keep)
-        if self.head == "ridge":
-            self.head_ = RidgeLOO().fit(X[:, self.kept_], codes)
-        else:
-            self.head_ = LogisticPath(seed=self.seed).fit(X[:, self.kept_], codes, groups)
+        kept = _columns(X, self.kept_)
+        self.head_ = RidgeLOO().fit(kept, codes) if self.head == "ridge" else LogisticPath(seed=self.seed).fit(kept, codes, groups)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the head's decisions (n, c), or for two classes (n,) that of the second."""
-        decision: np.ndarray = self.head_.decision_function(enter_predict(self, X)[:, self.kept_])
+        X = enter_predict(self, X)
+        decision: np.ndarray = self.head_.decision_function(_columns(X, self.kept_))
         return decision
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) in the order of ``classes_``."""
-        proba: np.ndarray = self.head_.predict_proba(enter_predict(self, X)[:, self.kept_])
+        X = enter_predict(self, X)
+        proba: np.ndarray = self.head_.predict_proba(_columns(X, self.kept_))
         return proba
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row (n,)."""
-        most_probable: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        most_probable: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most_probable
 
 
@@ -163,7 +164,7 @@ class RidgeOnRelevant(RegressorMixin, BaseEstimator):
     ([0], [4.0])
     """
 
-    def __init__(self, *, keep: float = 0.2) -> None:
+    def __init__(self, *, keep: float = 1.0) -> None:
         self.keep = keep
 
     def fit(self, X: Any, y: Any) -> RidgeOnRelevant:
@@ -174,14 +175,14 @@ class RidgeOnRelevant(RegressorMixin, BaseEstimator):
             Z = self.scaler_.transform(X)
             self.relevance_ = np.abs(RidgeCV(ALPHAS).fit(Z, y).coef_)
             self.kept_ = most(self.relevance_, share=self.keep)
-            self.head_ = RidgeCV(ALPHAS).fit(Z[:, self.kept_], y)
+            self.head_ = RidgeCV(ALPHAS).fit(_columns(Z, self.kept_), y)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         """Return a number for each row (n,)."""
         check_is_fitted(self)
         Z = self.scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
-        numbers: np.ndarray = self.head_.predict(Z[:, self.kept_])
+        numbers: np.ndarray = self.head_.predict(_columns(Z, self.kept_))
         return numbers
 
 
@@ -201,6 +202,11 @@ def most(relevance: np.ndarray, *, share: float) -> np.ndarray:
     count = int(np.ceil(share * len(relevance)))
     kept: np.ndarray = np.sort(np.argsort(-relevance, kind="stable")[:count])
     return kept
+
+
+def _columns(X: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return those columns, laid out row by row, so that all of them give the bits that X itself gives."""
+    return np.ascontiguousarray(X[:, which])
 
 
 def _view(source: Source | None) -> View:

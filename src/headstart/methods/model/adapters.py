@@ -46,9 +46,8 @@ class Adapter(Tuned):
         return is_plain(module)
 
     def cut(self, source: Source) -> int:
-        """Return the cut that ``depth`` names, of those below at least one layer that can be adapted."""
-        every = starts(source)
-        cuts = [cut for cut in every if self.targets(source.backbone.above(cut))] or every
+        """Return the cut that ``depth`` names, of those below at least one layer that can be adapted; where none is stored, the input."""
+        cuts = [cut for cut in starts(source) if self.targets(source.backbone.above(cut))] or [0]
         return cuts[min(self.depth, len(cuts) - 1)]
 
     def targets(self, body: nn.Module) -> list[str]:
@@ -339,9 +338,8 @@ def is_gpt_layer(module: nn.Module) -> bool:
 
 
 def adaptable(source: Source, *, plain: bool) -> bool:
-    """Whether a source has a layer to adapt above the lowest cut that training may start from; ``plain`` leaves GPT-2's out."""
-    modules = source.backbone.above(min(starts(source), default=len(source.stages))).modules()
-    return any(is_plain(m) or (not plain and is_gpt_layer(m)) for m in modules)
+    """Whether a source has a layer to adapt; ``plain`` leaves GPT-2's out."""
+    return any(is_plain(m) or (not plain and is_gpt_layer(m)) for m in source.backbone.stages.modules())
 
 
 def merged(body: nn.Sequential) -> nn.Sequential:
