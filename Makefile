@@ -21,13 +21,13 @@ $(VENV)/bin/python:
 # Byte-compiling once makes every later start quicker, also where Python was told not to write its caches.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (PyTorch is large: a minute or more)"
-	$(PIP) --editable '.[sources,text,fast,demo]'
+	$(PIP) --editable '.[sources,text,fast,adapters,demo]'
 	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (PyTorch is large: a minute or more)"
-	$(PIP) --editable '.[sources,text,fast,demo,dev]'
+	$(PIP) --editable '.[sources,text,fast,adapters,demo,dev]'
 	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
 	touch $@
 

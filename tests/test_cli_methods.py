@@ -15,7 +15,7 @@ import headstart as hs
 from headstart import plan
 from headstart.bench import Bench, Silent, set_up
 from headstart.cli import app
-from headstart.methods import tuners
+from headstart.methods import Head2ToeRegressor, tuners
 from headstart.modality import door
 from headstart.pretrain import source_from_table
 from headstart.runs import Run
@@ -57,17 +57,20 @@ def test_a_misspelt_method_is_told_before_anything_is_read(tmp_path: Path) -> No
     assert str(told.value) == "There is no method 'lpft'. Did you mean lp-ft? List them with: headstart methods"
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def made(folder: Path) -> Bench:
     """A table and a neighbouring one, ranked; the clock starts tomorrow, so that no deadline passes on a slow machine."""
-    folder = tmp_path_factory.mktemp("methods")
     task, other = (hs.task_from_table(written(folder / f"{n}.csv", rows(n, seed=n)), target="y") for n in (60, 200))
     task, inspection = door("tabular").inspect(task)
     source = source_from_table(other, task, seed=0)
     clock = Clock(100.0, began=time.monotonic() + 86_400)
-    made = set_up(task, inspection, [source], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
-    plan.rank(made)
-    return made
+    bench = set_up(task, inspection, [source], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
+    plan.rank(bench)
+    return bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return made(tmp_path_factory.mktemp("methods"))
 
 
 def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Bench) -> None:
@@ -75,6 +78,23 @@ def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Ben
     tried = [(t.method, t.params["depth"]) for t in bench.search.trials if t.arm == "fine-tuned"]
     assert tried == [("l2-sp", 0), ("bitfit", 0), ("l2-sp", 1), ("bitfit", 1)]
     assert bench.notes[-1].startswith("Method 'co-tuning' needs a target of classes; the target is numbers.")
+
+
+def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_from_and_not_repeated(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    plan.frozen(first, plan.rank(first), tuners(["head2toe"]))
+    plan.fine_tuned(first, tuners(["head2toe"]))
+    tried = [t for t in first.search.trials if t.method == "head2toe"]
+    assert (tried[0].source, tried[0].params) == (next(iter(first.sources)), {"keep": 0.2})
+    assert sorted(t.params["keep"] for t in tried) == [0.01, 0.05, 0.2, 1.0]  # the whole space, which the budget pays for
+    assert {c.method.__class__ for c in first.search.candidates if c.method.name == "head2toe"} == {Head2ToeRegressor}
+    assert {t.arm for t in first.search.trials} == {"frozen"}  # nothing that tunes was named
+
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()}
+    again = made(tmp_path)
+    plan.frozen(again, plan.rank(again), tuners(["head2toe"]))
+    assert again.search.trials == first.search.trials
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()} == kept
 
 
 def test_a_run_remembers_which_methods_it_was_asked_for(bench: Bench, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def transfer(
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
     engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
-    methods: Annotated[str | None, typer.Option(help="Ways to tune the best source, such as lp-ft,l2-sp. Default: lp-ft. List: headstart methods.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Ways to try on the best source, such as lp-ft,l2-sp. Default: lp-ft. List: headstart methods.")] = None,
     train: Annotated[str | None, typer.Option(help="How networks are trained, such as held_in=0.1,soup=3 or mixup=0.2. All: README.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,

@@ -38,7 +38,8 @@ def check_method(method: Method | type[Method], source: Source | None = None) ->
     - The declaration is whole: a frozen dataclass with a name, a paper, limits and known needs, whose defaults lie in their own spaces.
     - Its hyperparameters survive JSON.
     - Where the source or the target lacks what it needs, the documented error says so; nothing further is then checked.
-    - What its rates and ``learns`` freeze is frozen bit for bit, buffers and BatchNorm statistics included; everything else moves.
+    - What its rates and ``learns`` freeze is frozen bit for bit, buffers and BatchNorm statistics included; everything else moves. What it builds for
+      training alone, and ``finish`` takes off, is looked at before that.
     - The same seed gives the same bits, whatever the global generator holds, which stays as it was.
     - A training that is stopped and resumed ends with the same bits.
     - The source stays as it was: weights, buffers, modes.
@@ -69,11 +70,11 @@ def check_method(method: Method | type[Method], source: Source | None = None) ->
     _loss_is_finite(made, world)
     before, modes = copy.deepcopy(world.source.backbone.state_dict()), [m.training for m in world.source.backbone.modules()]
     kept: list[Checkpoint] = []
-    net = _with_random_state_kept(made, lambda: world.trained(made, keep=(STOP, kept.append)))
+    net = _with_random_state_kept(made, lambda: world.trained(made, keep=(1, kept.append)))
     _left_alone(made, world.source.backbone, before, modes)
-    _moved_what_learns_and_nothing_else(made, world.built(made), net)
+    _moved_what_learns_and_nothing_else(made, world.built(made), kept[-1].net, net.state_dict())
     _same(made, net, world.trained(made), "the same seed gives other weights")
-    _same(made, net, world.trained(made, resume=kept[0]), f"a training that is resumed after step {STOP} ends with other weights")
+    _same(made, net, world.trained(made, resume=kept[STOP - 1]), f"a training that is resumed after step {STOP} ends with other weights")
     _is_saved_whole(made, world, net)
 
 
@@ -179,16 +180,16 @@ def _survives_json(method: Method) -> None:
         raise ContractError(f"{method.name}: its hyperparameters {plain} come back from JSON as another method.")
 
 
-def _moved_what_learns_and_nothing_else(method: Method, before: Net, after: Net) -> None:
+def _moved_what_learns_and_nothing_else(method: Method, before: Net, trained: dict[str, Tensor], served: dict[str, Tensor]) -> None:
     names = [f"body.{name}" for name, _ in before.body.named_children()]
     rates = [method.rates(len(names), step / STEPS) for step in range(STEPS)]
     if any(len(r) != len(names) + 1 or min(r) < 0 for r in rates):
         raise ContractError(f"{method.name}: rates gives {rates[0]} for {len(names)} stages and a head. Give one number, 0 or more, for each.")
-    old, new = before.state_dict(), after.state_dict()
+    old = before.state_dict()
     for i, part in enumerate([*names, "head"]):
         for name, why in _expected(method, before.get_submodule(part), part, learning=any(r[i] > 0 for r in rates)):
-            moved = not torch.equal(old[name], new[name])
-            if moved and why:
+            moved = not torch.equal(old[name], trained[name])
+            if why and (moved or not torch.equal(old[name], served.get(name, old[name]))):
                 raise ContractError(f"{method.name}: {name} moved, though {why}.")
             if not moved and not why:
                 raise ContractError(f"{method.name}: {name} did not move, though its stage learns. Nothing of its loss reaches it.")

@@ -241,6 +241,8 @@ def _head(path: Path) -> Any:
 
 TRUSTED = frozenset(
     {
+        "headstart.methods.features.head2toe.HeadOnRelevant",
+        "headstart.methods.features.head2toe.RidgeOnRelevant",
         "headstart.methods.features.scaling.LiveScaler",
         "headstart.methods.features.svm.InnerFolds",
         "headstart.methods.features.svm.Platt",

@@ -22,13 +22,13 @@ from headstart.export import Predictor, load
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
-from headstart.methods import FineTune, Method, tuners
+from headstart.methods import Closed, FineTune, Method, tuners
 from headstart.modality import door
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
 
-DEFAULT: tuple[type[Method], ...] = (FineTune,)  # tunes the weights where no method is named
+DEFAULT: tuple[type[Closed | Method], ...] = (FineTune,)  # tunes the weights where no method is named
 
 
 def transfer(
@@ -59,8 +59,8 @@ def transfer(
     margin : smallest gain in balanced accuracy, or in R2, 0..1, that is worth a transfer; 0, the default, asks for any gain at all
     engine : what runs frozen stages, one of ``activations.engines.ENGINES``. "auto", the default, takes the fastest whose features agree with those of
         PyTorch in float32 (see ``choice``); with fewer than 5,000 inputs, where measuring is not paid back, it takes PyTorch in float32
-    methods : names of the methods that tune the best source's weights, such as ("lp-ft", "l2-sp"); ``None``: LP-FT alone (``headstart methods`` lists
-        them). Baselines and frozen features are measured in any case
+    methods : names of the methods to try on the best source, such as ("lp-ft", "l2-sp"): those that tune its weights, or learn from its frozen features in
+        another way than a probe; ``None``: LP-FT alone (``headstart methods`` lists them). Baselines and a probe are measured in any case
     settings : how networks are trained, whatever the method: averages of weights, early stopping, balance, mixing
     observer : hears of progress
     command : how to repeat the run, for the report
@@ -107,12 +107,12 @@ def transfer(
         return result
 
 
-def _story(bench: Bench, *, methods: Sequence[type[Method]], margin: float, command: str) -> Result:
+def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
-    plan.frozen(bench, ranked)
+    plan.frozen(bench, ranked, methods)
     plan.from_scratch(bench)
     plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)

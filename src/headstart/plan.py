@@ -15,7 +15,7 @@ from headstart.bench import SHARES, Bench
 from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
-from headstart.methods import SIMPLE, Closed, Distil, FineTune, Method, Probe, ProbeRegressor, Progressive, Scratch, space
+from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, Method, Probe, ProbeRegressor, Progressive, Scratch, space
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
@@ -83,8 +83,11 @@ def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
-def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
-    """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes."""
+def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = ()) -> None:
+    """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes.
+
+    Each of ``methods`` that is of the frozen arm is tried by its defaults on the source that leads by then, and proposals are made from its space too.
+    """
     if not ranked:
         return
     deadline = bench.begin("frozen", "frozen features + head")
@@ -94,8 +97,13 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource]) -> None:
     bench.search.fixed([Candidate(p, best) for p in depths], deadline=deadline)
     top = bench.search.best("frozen")
     if top is not None:
+        leads = bench.sources[top.source or ""]
         heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
-        bench.search.fixed([Candidate(p, bench.sources[top.source or ""]) for p in heads], deadline=deadline)
+        bench.search.fixed([Candidate(p, leads) for p in heads], deadline=deadline)
+        named = _able(bench, [m for m in methods if m.arm == "frozen"], leads)
+        bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
+        for method in named:
+            bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
     tried = [bench.sources[r.name] for r in ranked]
     bench.search.propose(probe, tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
 
@@ -117,13 +125,13 @@ def from_scratch(bench: Bench) -> None:
     bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
 
 
-def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> None:
-    """Tune the best source, each method first by its defaults, then deeper, then as TPE proposes; several methods share the proposals."""
+def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTune,)) -> None:
+    """Tune the best source by those methods that tune, each first by its defaults, then deeper, then as TPE proposes; several methods share the proposals."""
     top = bench.search.best("frozen")
     if top is None:
         return
     source = bench.sources[top.source or ""]
-    able = _able(bench, methods, source)
+    able = _able(bench, [m for m in methods if m.arm == "fine-tuned"], source)
     if not source.tune_cuts or not able:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
@@ -140,12 +148,12 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Method]] = (FineTune,)) -> N
         bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
 
 
-def _walked(bench: Bench, method: Method, source: Source, deadline: float) -> None:
+def _walked(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:
     if isinstance(method, Progressive):
         walk(bench, method, source, deadline=deadline)
 
 
-def distilled(bench: Bench, method: Method, source: Source, deadline: float) -> None:
+def distilled(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:
     """Teach smaller sources what the largest one knows that its own probe shows to know more; the best student first, each by the method's defaults."""
     pairs = _teachers(bench)
     if not pairs:
@@ -171,14 +179,23 @@ def _teachers(bench: Bench) -> list[tuple[Source, Source]]:
     return pairs
 
 
-PROCEDURES: dict[type[Method], Callable[[Bench, Method, Source, float], None]] = {Progressive: _walked, Distil: distilled}  # tried in a way of their own
+# tried in a way of their own
+PROCEDURES: dict[type[Closed | Method], Callable[[Bench, Closed | Method, Source, float], None]] = {Progressive: _walked, Distil: distilled}
+    Progressive: _walked,
+    Distil: distilled,
+}  # tried in a way of their own
 
 
-def _able(bench: Bench, methods: Sequence[type[Method]], source: Source) -> list[Method]:
-    """Return those of the methods that the source and the task have what it takes for; say of the others what is missing."""
-    why = {method: unmet(method, source, classes=bench.classes) for method in methods}
-    bench.notes.extend(words for words in why.values() if words)
-    return [method() for method, words in why.items() if not words]
+def _able(bench: Bench, methods: Sequence[type[Closed | Method]], source: Source) -> list[Closed | Method]:
+    """Return those of the methods, for classes or numbers as the task asks, that source and task have what it takes for; say of others what is missing."""
+    able: list[Closed | Method] = []
+    for first in methods:
+        kinds = [kind for kind in METHODS[first.name] if not unmet(kind, source, classes=bench.classes)]
+        if kinds:
+            able.append(kinds[0]())
+        else:
+            bench.notes.append(unmet(first, source, classes=bench.classes))
+    return able
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Views:
         activations = self._activations[view.source]
         if view.kind == "raw":
             return activations.raw[view.cuts[0]]
-        return _side_by_side([activations.pooled[c] for c in view.cuts])
+        return _side_by_side([activations.pooled[c] for c in view.cuts], unit=view.kind == "unit")
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple
@@ -136,11 +136,15 @@ class Views:
         return tick
 
 
-def _side_by_side(parts: Sequence[Rows]) -> np.ndarray:
-    """Return (n, d) of rows (n, d_k) on disk, each read once into its place."""
+def _side_by_side(parts: Sequence[Rows], *, unit: bool) -> np.ndarray:
+    """Return (n, d) of rows (n, d_k) on disk, each read once into its place; with ``unit`` each part's rows have length 1, or 0 where all is 0."""
     out = np.empty((len(parts[0]), sum(part.shape[1] for part in parts)), dtype=np.float32)
     start = 0
     for part in parts:
-        out[:, start : start + part.shape[1]] = np.asarray(part)
+        place = out[:, start : start + part.shape[1]]
+        place[:] = np.asarray(part)
+        if unit:
+            norms = np.linalg.norm(place.astype(np.float64), axis=1, keepdims=True)
+            place /= np.where(norms > 0, norms, 1.0)
         start += part.shape[1]
     return out

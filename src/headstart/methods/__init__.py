@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Sequence
 
 from headstart.core import InputError
+from headstart.methods.features.head2toe import Head2Toe, Head2ToeRegressor
 from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
+from headstart.methods.model.adapters import HRA, IA3, Adapter, DoRA, LoHa, LoKr, LoRA, RsLoRA, installed
 from headstart.methods.model.bss import BSS
 from headstart.methods.model.co_tuning import CoTuning
 from headstart.methods.model.delta import DELTA
@@ -29,6 +31,7 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "simple": (SimpleImage, SimpleText, SimpleTable),
     "scratch": (Scratch,),
     "frozen + head": (Probe, ProbeRegressor),
+    "head2toe": (Head2Toe, Head2ToeRegressor),
     "fine-tune": (FineTune,),
     "fine-tune-all": (FineTuneAll,),
     "fine-tune-from": (FineTuneFrom,),
@@ -48,36 +51,48 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "keep-last": (KeepLast,),
     "progressive": (Progressive,),
     "distil": (Distil,),
+    "lora": (LoRA,),
+    "rs-lora": (RsLoRA,),
+    "dora": (DoRA,),
+    "loha": (LoHa,),
+    "lokr": (LoKr,),
+    "ia3": (IA3,),
+    "hra": (HRA,),
 }
-ALIASES = {"lp-ft": "fine-tune"}  # what papers call what is listed under another name
+ALIASES = {"lp-ft": "fine-tune", "rslora": "rs-lora"}  # what papers call what is listed under another name
+EVERY_RUN = frozenset({"simple", "scratch", "frozen + head"})  # measured whatever is named
 
 
-def tuners(names: Sequence[str]) -> tuple[type[Method], ...]:
-    """Return the methods of those names that tune a source's weights, once each, in that order.
+def tuners(names: Sequence[str]) -> tuple[type[Closed | Method], ...]:
+    """Return the methods of those names that a run tries because it was asked to, once each, in that order.
 
-    >>> [method.name for method in tuners(["lp-ft", "l2-sp", "fine-tune"])]
-    ['fine-tune', 'l2-sp']
+    They tune a source's weights, or (``Closed``) learn from its frozen features; of those for classes and for numbers, the first stands for both.
+
+    >>> [method.name for method in tuners(["lp-ft", "l2-sp", "fine-tune", "head2toe"])]
+    ['fine-tune', 'l2-sp', 'head2toe']
 
     Raises
     ------
     InputError
-        no name; no such method (with the nearest names); one that is always measured, such as a baseline.
+        no name; no such method (with the nearest names); one that is always measured, such as a baseline; a package that it needs is missing.
     """
     if not names:
         raise InputError("No method was named. List them with: headstart methods")
     return tuple(dict.fromkeys(_tuner(name) for name in names))
 
 
-def _tuner(name: str) -> type[Method]:
+def _tuner(name: str) -> type[Closed | Method]:
     known = [*METHODS, *ALIASES]
     wanted = ALIASES.get(name, name)
     if wanted not in METHODS:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"There is no method {name!r}.{hint} List them with: headstart methods")
-    method = METHODS[wanted][0]
-    if not issubclass(method, Method) or method.arm != "fine-tuned":
+    if wanted in EVERY_RUN:
         raise InputError(f"Method {name!r} is measured in every run. Name methods that tune a source's weights: headstart methods")
+    method = METHODS[wanted][0]
+    if issubclass(method, Adapter):
+        installed()
     return method
 
 
@@ -85,6 +100,8 @@ __all__ = [
     "ALIASES",
     "BSS",
     "DELTA",
+    "HRA",
+    "IA3",
     "L2SP",
     "METHODS",
     "SIMPLE",
@@ -94,19 +111,26 @@ __all__ = [
     "CoTuning",
     "Discriminative",
     "Distil",
+    "DoRA",
     "FineTune",
     "FineTuneAll",
     "FineTuneFrom",
     "Gradual",
+    "Head2Toe",
+    "Head2ToeRegressor",
     "KeepFirst",
     "KeepLast",
     "Knob",
+    "LoHa",
+    "LoKr",
+    "LoRA",
     "Method",
     "NormOnly",
     "OneCycle",
     "Probe",
     "ProbeRegressor",
     "Progressive",
+    "RsLoRA",
     "Scratch",
     "SimpleImage",
     "SimpleTable",

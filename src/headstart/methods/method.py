@@ -57,11 +57,12 @@ class View:
     """Which numbers a method learns from.
 
     ``kind`` is "pixels" or "handmade" (simple features of the raw image), "items" (the raw texts or rows themselves, as objects), "pooled" (the
-    source's activations at the cuts, averaged over positions and laid side by side), "raw" (the source's activations at one cut), "image"
-    (the image itself, ``side`` pixels) or "input" (what the source takes at cut 0: at most ``side`` token ids (0: all) with their mask, or columns).
+    source's activations at the cuts, averaged over positions and laid side by side), "unit" (the same, each cut's divided by their norm in each case),
+    "raw" (the source's activations at one cut), "image" (the image itself, ``side`` pixels) or "input" (what the source takes at cut 0: at most ``side``
+    token ids (0: all) with their mask, or columns).
     """
 
-    kind: Literal["pixels", "handmade", "items", "pooled", "raw", "image", "input"]
+    kind: Literal["pixels", "handmade", "items", "pooled", "unit", "raw", "image", "input"]
     source: str | None = None
     cuts: tuple[int, ...] = ()
     side: int = 0

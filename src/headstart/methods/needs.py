@@ -8,13 +8,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.core import InputError, Source
 from headstart.methods.method import Closed, Method
+from headstart.methods.model.adapters import adaptable
 
 # name: what it is, in words, and whether a source and a task of so many classes (0 for regression) have it
 NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "source.classifier": ("a source that comes with its own classifier", lambda source, classes: source.backbone.classifier is not None),
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
+    "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
+    "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
     "classes": ("a target of classes", lambda source, classes: classes > 0),
+    "numbers": ("a target of numbers", lambda source, classes: classes == 0),
 }
+OF_TARGET = {"classes": "the target is numbers", "numbers": "the target is classes"}
 
 
 def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int) -> str:
@@ -28,7 +33,7 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
     for need in sorted(method.needs):
         words, holds = NEEDS[need]
         if not holds(source, classes):
-            why = "the target is numbers" if need == "classes" else f"{source.name!r} is not one"
+            why = OF_TARGET.get(need, f"{source.name!r} is not one")
             return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
     return ""
 
