@@ -181,9 +181,6 @@ def _teachers(bench: Bench) -> list[tuple[Source, Source]]:
 
 # tried in a way of their own
 PROCEDURES: dict[type[Closed | Method], Callable[[Bench, Closed | Method, Source, float], None]] = {Progressive: _walked, Distil: distilled}
-    Progressive: _walked,
-    Distil: distilled,
-}  # tried in a way of their own
 
 
 def _able(bench: Bench, methods: Sequence[type[Closed | Method]], source: Source) -> list[Closed | Method]:
