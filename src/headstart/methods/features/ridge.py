@@ -49,12 +49,16 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         self.alphas = alphas
         self.balanced = balanced
 
-    def fit(self, X: Any, y: Any) -> RidgeLOO:
-        """Fit on X (n, d) and y (n,)."""
+    def fit(self, X: Any, y: Any, weights: Any = None) -> RidgeLOO:
+        """Fit on X (n, d) and y (n,); ``weights`` (n,) of cases, positive, enter the fit and the left-out error.
+
+        With weights p_target(x) / p_source(x) that error is importance-weighted validation (Sugiyama et al. 2007) of each penalty. They are not called
+        sample_weight because a case of weight 2 is not a case that is there twice: leave-one-out leaves out both halves of the one.
+        """
         X, codes = enter_fit(self, X, y)
         with one_thread():
-            scaler = LiveScaler().fit(X)
-            weights = case_weights(codes, balanced=self.balanced)
+            scaler = LiveScaler().fit(X, sample_weight=weights)
+            weights = case_weights(codes, balanced=self.balanced, weights=weights)
             Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
             path = Spectrum.of(scaler.transform(X), weights=weights).ridge(Y)
             residuals = path.left_out(self.alphas)
