@@ -99,7 +99,7 @@ def codes_of(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def fit_head(head: Any, X: np.ndarray, y: np.ndarray, *, weights: np.ndarray | None = None) -> Any:
-    """Return a fitted clone of the head; weights (n,) are not negative, and cases of weight 0 are left out.
+    """Return a fitted clone of the head; weights (n,) are not negative. Cases of weight 0 are left out; where the others weigh alike, no weights are passed.
 
     Raises
     ------
@@ -113,6 +113,8 @@ def fit_head(head: Any, X: np.ndarray, y: np.ndarray, *, weights: np.ndarray | N
     X, y, weights = X[alive], y[alive], weights[alive]
     if is_classifier(head) and len(np.unique(y)) < 2:
         raise InputError("The weights leave source cases of one class only: the domains hardly overlap. Use a method that moves features, such as CORAL.")
+    if weights.min() == weights.max():
+        return head.fit(X, y)
     return head.fit(X, y, **{_weight_name(head): weights / weights.mean()})
 
 
