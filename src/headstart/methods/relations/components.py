@@ -42,8 +42,10 @@ class Components(Mapped):
     components_ : (d, k) the map, of unit length in each column; with a Gaussian kernel (n + m, k), on kernel values with the training cases
     """
 
-    kernel: str = "linear"
-    gamma: float | None = None
+    gives_components: ClassVar[bool] = True
+
+    kernel: str
+    gamma: float | None
     unit: bool
 
     def _lifted(self, domains: Domains) -> np.ndarray:
@@ -77,8 +79,9 @@ class TCA(ClassifierMixin, Components):
     Parameters
     ----------
     estimator : the head; ``None``: ridge with leave-one-out
-    n_components : how many, fewer where the rank is less. 100, as in Long et al. 2013
-    ridge : price of a direction's length, in the scatter's unit (sums, not means, over cases); the published tables have 0.1 for rows of unit length
+    n_components : how many, no more than the rank. ``None``: 100, as in Long et al. 2013, but at most half of the rank, for all of them on few cases put every
+        case equally far from every other
+    ridge : price of a direction's length; 0.1, as published for cases of unit length. Those of others are taken into account, so that it has no unit
     kernel : "linear" (the published numbers) or "rbf", which costs (n + m)^3
     gamma : of exp(-gamma |a - b|^2); ``None``: 1 / (2 median distance^2)
     unit : scale each case to unit length in the end, as JDA does; the published numbers of TCA are without
@@ -100,7 +103,14 @@ class TCA(ClassifierMixin, Components):
     limits: ClassVar[str] = "makes means equal, and not those of classes; ridge and components are not chosen by it"
 
     def __init__(
-        self, estimator: Any = None, *, n_components: int = 100, ridge: float = 0.1, kernel: str = "linear", gamma: float | None = None, unit: bool = False
+        self,
+        estimator: Any = None,
+        *,
+        n_components: int | None = None,
+        ridge: float = 0.1,
+        kernel: str = "linear",
+        gamma: float | None = None,
+        unit: bool = False,
     ) -> None:
         self.estimator = estimator
         self.n_components = n_components

@@ -26,7 +26,7 @@ class Joint(Components):
     steps_ : steps that were made; fewer than ``steps`` where no pseudo-label changed
     """
 
-    n_components: int
+    n_components: int | None
     ridge: float
     steps: int
 
@@ -85,7 +85,7 @@ class JDA(ClassifierMixin, Joint):
         self,
         estimator: Any = None,
         *,
-        n_components: int = 100,
+        n_components: int | None = None,
         ridge: float = 0.1,
         steps: int = 10,
         kernel: str = "linear",
@@ -137,7 +137,7 @@ class BDA(ClassifierMixin, Joint):
         *,
         balance: float = 0.5,
         weighted: bool = False,
-        n_components: int = 100,
+        n_components: int | None = None,
         ridge: float = 0.1,
         steps: int = 10,
         kernel: str = "linear",
@@ -195,7 +195,7 @@ class JPDA(ClassifierMixin, Joint):
         estimator: Any = None,
         *,
         apart: float = 0.1,
-        n_components: int = 100,
+        n_components: int | None = None,
         ridge: float = 0.1,
         steps: int = 10,
         kernel: str = "linear",

@@ -63,8 +63,7 @@ def likeliest_shares(proba: np.ndarray, source: np.ndarray, *, steps: int = 1000
     """
     shares = source
     for _ in range(steps):
-        posterior = reweighed(proba, shares / source)
-        after = posterior.mean(axis=0)
+        after: np.ndarray = reweighed(proba, shares / source).mean(axis=0)
         if np.abs(after - shares).max() < tolerance:
             return after
         shares = after

@@ -25,11 +25,14 @@ class Training(NamedTuple):
 
 
 def default_head(method: Any) -> Any:
-    """Return ridge with exact leave-one-out over its penalties: for classes this package's, for numbers scikit-learn's on standardised features."""
+    """Return ridge with exact leave-one-out over its penalties: for classes this package's, for numbers scikit-learn's on standardised features.
+
+    Where a method gives components, whose deviations say how much they matter, they are not standardised one by one.
+    """
     if is_classifier(method):
         from headstart.methods.features.ridge import RidgeLOO
 
-        return RidgeLOO()
+        return RidgeLOO(each=not method.gives_components)
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
 
@@ -56,6 +59,7 @@ class Relation(BaseEstimator):
     paper: ClassVar[str] = ""
     limits: ClassVar[str] = ""
     needs_target_labels: ClassVar[bool] = False
+    gives_components: ClassVar[bool] = False
 
     estimator: Any
 
@@ -84,7 +88,7 @@ class Relation(BaseEstimator):
         predicted: np.ndarray = self.head_.predict(self._seen(X) if self.related_ else X)
         return predicted
 
-    @available_if(_gives_probabilities)
+    @available_if(_gives_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) of target cases X (n, d), in the order of ``classes_``."""
         X = enter_predict(self, X)

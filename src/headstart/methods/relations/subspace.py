@@ -88,6 +88,7 @@ class SubspaceAlignment(ClassifierMixin, Mapped):
 
     name: ClassVar[str] = "subspace-alignment"
     paper: ClassVar[str] = "Fernando et al. 2013, Unsupervised visual domain adaptation using subspace alignment"
+    gives_components: ClassVar[bool] = True
     limits: ClassVar[str] = "spreads along the directions are not made equal; a turn by more than a right angle is undone the wrong way round"
 
     def __init__(self, estimator: Any = None, *, n_components: int = 50) -> None:
@@ -112,7 +113,7 @@ class GFK(ClassifierMixin, Mapped):
     """Classify by a head in the feature space of the geodesic flow kernel (Gong et al. 2012).
 
     All subspaces on the geodesic between the two principal subspaces count alike; their projections' inner products integrate to x' G z, in closed form.
-    Cases become x F with F F' = G, so that the nearest neighbour under G is the nearest in Euclidean distance.
+    Cases become x G^(1/2), so that the nearest neighbour under G is the nearest in Euclidean distance.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ class GFK(ClassifierMixin, Mapped):
 
     Attributes
     ----------
-    factor_ : (d, r) the map F
+    basis_, root_ : (d, r), (r,) with G^(1/2) = basis diag(root) basis'
 
     Examples
     --------
@@ -140,10 +141,12 @@ class GFK(ClassifierMixin, Mapped):
         self.n_components = n_components
 
     def _align(self, domains: Domains) -> None:
-        self.factor_ = geodesic_factor(*two_subspaces(domains, self.n_components))
+        # why the symmetric root: F is unique up to a turn only, and heads that scale features would see which one LAPACK took
+        V, root, _ = svd(geodesic_factor(*two_subspaces(domains, self.n_components)), full_matrices=False)
+        self.basis_, self.root_ = V, root
 
     def _source(self, X: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = X @ self.factor_
+        moved: np.ndarray = (X @ self.basis_ * self.root_) @ self.basis_.T
         return moved
 
     def _seen(self, X: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Optimal transport of source cases to the target (Courty et al. 2017): POT finds the plan, here it moves cases.
 
-Costs are squared Euclidean distances after each domain was centred, over their mean. Centring changes no plan (it adds constants to rows and columns), and with it
-``reg`` has no unit: features in metres or millimetres, and domains near or far, get the same plan.
+Costs are squared Euclidean distances after each domain was centred, over their mean. Centring changes no plan (it adds constants to rows and columns), and with
+it ``reg`` has no unit: features in metres or millimetres, and domains near or far, get the same plan.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from scipy.linalg import eigh, svd
 
 from headstart.core import InputError
 
+MOST = 100  # directions, where none are asked for
 NOTHING = 1e-10  # of the largest eigenvalue of X'HX (1e-5 of the largest deviation); what lies below is rounding
 
 
@@ -28,11 +29,13 @@ class Whitened:
     ----------
     W : (d, r) the map into those coordinates
     spread : (r,) square roots of the scatter's eigenvalues: the deviation of X along each, times sqrt(n)
+    length : mean squared length of a case: the unit of ``ridge``
     Z : (n, r) cases in those coordinates, not centred: the columns of E need not sum to 0
     """
 
     W: np.ndarray
     spread: np.ndarray
+    length: float
     Z: np.ndarray
 
     @classmethod
@@ -55,9 +58,9 @@ class Whitened:
         if not live.any():
             raise InputError("All cases of both domains are equal, so there is no direction to keep. Give cases that vary.")
         W = V[:, live] / s[live]
-        return cls(W, s[live], X @ W)
+        return cls(W, s[live], float(np.square(X).sum(axis=1).mean()), X @ W)
 
-    def directions(self, pull: np.ndarray, *, ridge: float, k: int, push: np.ndarray | None = None) -> np.ndarray:
+    def directions(self, pull: np.ndarray, *, ridge: float, k: int | None, push: np.ndarray | None = None) -> np.ndarray:
         """Return A (d, k'): for M = E E' - R R' the k directions of least cost, each of unit length, the best first.
 
         Unit length is what the published code of JDA and TCA works with, and its published numbers rest on it; A' X' H X A = I differs by a factor for each
@@ -66,16 +69,18 @@ class Whitened:
         Parameters
         ----------
         pull : E (n, p): differences between weighted means, brought together
-        ridge : lambda, positive: the price of a direction's length
-        k : how many directions; no more than the rank
+        ridge : lambda, positive: the price of a direction's length, for cases of unit length; others pay in proportion to their mean squared length
+        k : how many directions, no more than the rank; ``None``: 100, or half of the rank where that is less
         push : R (n, q), such differences to be kept apart
         """
         F = self.Z.T @ pull
-        cost = F @ F.T + ridge * np.diag(self.spread**-2.0)
+        cost = F @ F.T + ridge * self.length * np.diag(self.spread**-2.0)
         if push is not None:
             G = self.Z.T @ push
             cost -= G @ G.T
-        _, Q = eigh(cost, subset_by_index=[0, min(k, len(self.spread)) - 1])
+        rank = len(self.spread)
+        k = min(MOST, (rank + 1) // 2) if k is None else min(k, rank)
+        _, Q = eigh(cost, subset_by_index=[0, k - 1])
         A = self.W @ Q
         A /= np.linalg.norm(A, axis=0)
         signs = np.sign(A[np.abs(A).argmax(axis=0), np.arange(A.shape[1])])
