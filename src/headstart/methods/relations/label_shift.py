@@ -17,33 +17,36 @@ from headstart.methods.features.door import enter_predict
 from headstart.methods.relations.door import Domains, codes_of, fit_head, proba_of
 from headstart.methods.relations.relation import Relation
 
-CONDITION = 100.0  # of the confusion matrix, columns as shares: beyond it, errors of a hundredth in the target's rates become errors of one
 FOLDS = 5
 
 
-def black_box_shares(confusion: np.ndarray, rates: np.ndarray) -> np.ndarray:
+def black_box_shares(confusion: np.ndarray, rates: np.ndarray, *, n: int) -> np.ndarray:
     """Return the target's class shares (c,) that explain how often each class is predicted there (Lipton et al. 2018, eq. 2-3), clipped at 0.
 
     Parameters
     ----------
     confusion : (c, c) joint shares: ``[i, j]`` of source cases predicted i that are j, held out from training
     rates : (c,) shares of target cases predicted as each class
+    n : how many source cases the confusions were counted on
 
     Raises
     ------
     InputError
-        predictions that tell some classes hardly apart: the condition number of P(predicted | class) is above 100.
+        predictions that tell some classes hardly apart: P(predicted | class) has a singular value no larger than the norm of its sampling error, so that
+        what its inverse makes of the rates is chance.
 
-    >>> black_box_shares(np.array([[0.4, 0.1], [0.1, 0.4]]), np.array([0.26, 0.74])).round(4).tolist()  # .8 p + .2 (1 - p) = .26
+    >>> black_box_shares(np.array([[0.4, 0.1], [0.1, 0.4]]), np.array([0.26, 0.74]), n=100).round(4).tolist()  # .8 p + .2 (1 - p) = .26
     [0.1, 0.9]
     """
     source = confusion.sum(axis=0)
     given = confusion / source
-    condition = np.linalg.cond(given)
-    if condition > CONDITION:
+    least = float(np.linalg.svd(given, compute_uv=False)[-1])
+    # a (c, c) matrix of independent errors has a largest singular value of about 2 / sqrt(c) of its Frobenius norm, and of no more than that norm
+    error = min(1.0, 2.0 / np.sqrt(len(given))) * float(np.sqrt(np.sum(given * (1.0 - given) / (n * source))))
+    if least <= max(error, 1e-9):
         raise InputError(
-            f"The classifier tells some classes hardly apart (condition number {condition:.0f} of its confusions, at most {CONDITION:.0f}), so its predictions "
-            "do not tell their shares. Use em, or merge those classes."
+            f"The classifier tells some classes hardly apart (least singular value of its confusions {least:.3f}, their sampling error {error:.3f}), so its "
+            "predictions do not tell their shares. Use em, or merge those classes."
         )
     shares = np.maximum(np.linalg.solve(given, rates), 0.0)
     found: np.ndarray = shares / shares.sum()
@@ -177,7 +180,7 @@ class BBSE(ClassifierMixin, LabelShift):
         for train, test in StratifiedKFold(folds, shuffle=True, random_state=self.seed).split(codes[:, None], codes):
             found = codes_of(self.classes_, clone(self.final()).fit(domains.xs[train], domains.ys[train]).predict(domains.xs[test]))
             np.add.at(self.confusion_, (found, codes[test]), 1.0 / len(codes))
-        return black_box_shares(self.confusion_, np.bincount(proba.argmax(axis=1), minlength=c) / len(proba))
+        return black_box_shares(self.confusion_, np.bincount(proba.argmax(axis=1), minlength=c) / len(proba), n=len(codes))
 
 
 class LabelShiftEM(ClassifierMixin, LabelShift):
