@@ -1,13 +1,13 @@
 """Closed-form domain adaptation on handwritten digits and turned objects, beside the published table.
 
-    python benchmarks/adaptation.py --data DIR [--only jda,gfk] [--peers]
+    python benchmarks/adaptation.py --data DIR [--only jda,gfk]
     python benchmarks/adaptation.py --data DIR --search
 
-DIR holds ``mnist_usps/MNIST_vs_USPS.mat`` and, if at hand, ``mnist_usps/COIL1_vs_COIL2.mat`` (HDF5 with Xs, Ys, Xt, Yt; read with h5py): the files of Long et al. 2013.
-Their protocol: every case scaled to unit length, the method on all cases of both domains, one nearest neighbour, accuracy. Methods that weigh cases need a
-head that takes weights and get a logistic regression (C = 10), with its own row without weights. Settings are the defaults of the classes, which are the papers' own; target labels
-score, and choose nothing, but for ``--search``: there the subspace's dimension is the best of a grid by target labels, as Long et al. report. ``--peers`` runs skada
-on the same cases where it is installed (in an environment of its own) and compares what should be equal. Results go to RESULTS.md by hand.
+DIR holds ``mnist_usps/MNIST_vs_USPS.mat`` and, if at hand, ``mnist_usps/COIL1_vs_COIL2.mat`` (HDF5 with Xs, Ys, Xt, Yt; read with h5py), the files of Long et
+al. 2013. Their protocol: every case scaled to unit length, the method on all cases of both domains, one nearest neighbour, accuracy. Methods that weigh cases
+need a head that takes weights and get a logistic regression (C = 10), whose own row is without weights. Settings are the defaults of the classes, which are
+the papers' own; target labels score, and choose nothing, but for ``--search``: there the number of components is the best of a grid by target labels, which
+is what Long et al. say that they report. Results go to RESULTS.md by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ def contestants() -> dict[str, Callable[[], Any]]:
     for name, method in RELATIONS.items():
         if not method.needs_target_labels:
             weighing = not issubclass(method, Mapped) and name not in {"selection", "propagation"}
-            made[name] = lambda method=method, head=logistic if weighing else nearest: method(head())
+            made[name] = partial(_with_head, method, logistic if weighing else nearest)
     return made
+
+
+def _with_head(method: Callable[[Any], Any], head: Callable[[], Any]) -> Any:
+    return method(head())
 
 
 def scored(pair: Pair, make: Callable[[], Any]) -> str:

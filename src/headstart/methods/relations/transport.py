@@ -18,7 +18,7 @@ from headstart.methods.relations.door import Domains, codes_of
 from headstart.methods.relations.relation import Mapped
 
 PAIRS = 10**8  # of source and target cases; a plan of more than that is 800 MB, and several are held at once
-RANGE = 300.0  # costs over reg that exp and the scalings of Sinkhorn's iterations bear; beyond it they run on logarithms, ten times as slow
+RANGE = 600.0  # costs over reg that exp and the scalings of Sinkhorn's iterations bear; beyond it they run on logarithms, ten times as slow
 MAJORISATIONS = 10  # as in POT
 FORBIDDEN = 100.0  # cost of a pair of labelled cases of two classes, in units of the largest cost
 
