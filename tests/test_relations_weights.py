@@ -23,6 +23,7 @@ from headstart.methods.relations import (
     TrAdaBoostR2,
 )
 from headstart.methods.relations.augmentation import augmented
+from headstart.methods.relations.components import median_gamma
 from headstart.methods.relations.propagation import neighbour_graph, spread
 from headstart.methods.relations.quadratic import box_program
 from headstart.methods.relations.ratios import importance
@@ -38,7 +39,7 @@ def two_gaussians(n: int, m: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("method", [KMM, KLIEP])
 def test_weights_follow_the_known_ratio_of_two_gaussians(method: type) -> None:
     xs, xt, truth = two_gaussians(400, 300)
-    weights = method().fit(xs, np.arange(400) % 2, xt).weights_
+    weights = method(gamma=0.5).fit(xs, np.arange(400) % 2, xt).weights_
     near = np.abs(xs.ravel()) < 2.0  # beyond, a handful of cases
     assert spearmanr(weights[near], truth[near]).statistic > 0.9
     assert np.average(xs.ravel(), weights=weights) == pytest.approx(0.5, abs=0.12)
@@ -106,6 +107,14 @@ def test_kliep_is_the_constrained_maximum_of_its_paper() -> None:
         options={"ftol": 1e-13, "maxiter": 500},
     )
     assert np.log(T @ alpha).mean() == pytest.approx(-theirs.fun, abs=1e-6)
+
+
+def test_kliep_chooses_the_width_that_is_likeliest_for_held_out_target_cases() -> None:
+    """The target is a narrow part of the source: of five widths a narrow one, not the median distance's."""
+    dice = np.random.default_rng(0)
+    xs, xt = dice.normal(size=(60, 1)), 0.1 * dice.normal(size=(40, 1))
+    model = KLIEP().fit(xs, np.arange(60) % 2, xt)
+    assert model.gamma_ > median_gamma(np.vstack([xs, xt]))
 
 
 def test_nearest_neighbour_weights_and_selection_count_as_brute_force_does() -> None:
