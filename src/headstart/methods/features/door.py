@@ -47,10 +47,15 @@ def one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def case_weights(codes: np.ndarray, *, balanced: bool) -> np.ndarray:
-    """Return (n,) positive weights with mean 1: equal, or such that every class has the same total.
+def case_weights(codes: np.ndarray, *, balanced: bool, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return (n,) positive weights with mean 1: equal, or such that every class has the same total. Given ``weights`` (n,) are kept within a class.
 
     >>> case_weights(np.array([0, 0, 0, 1]), balanced=True).round(2).tolist()
     [0.67, 0.67, 0.67, 2.0]
     """
-    return class_weights(codes) if balanced else np.ones(len(codes))
+    if weights is None:
+        return class_weights(codes) if balanced else np.ones(len(codes))
+    given = np.asarray(weights, dtype=np.float64)
+    given = given / np.bincount(codes, given)[codes] if balanced else given
+    scaled: np.ndarray = given / given.mean()
+    return scaled

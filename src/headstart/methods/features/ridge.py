@@ -27,6 +27,8 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
     ----------
     alphas : penalties, positive
     balanced : every class weighs the same, in the fit and in the choice of alpha; the metric of this package is balanced accuracy
+    each : divide each feature by its own deviation. ``False``: all by the root mean square of the deviations, for features whose deviations say how much
+        they matter, such as principal components, of which the last would be rounding blown up
 
     Attributes
     ----------
@@ -45,16 +47,23 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
     ['a', 'b']
     """
 
-    def __init__(self, *, alphas: tuple[float, ...] = ALPHAS, balanced: bool = True) -> None:
+    def __init__(self, *, alphas: tuple[float, ...] = ALPHAS, balanced: bool = True, each: bool = True) -> None:
         self.alphas = alphas
         self.balanced = balanced
+        self.each = each
 
-    def fit(self, X: Any, y: Any) -> RidgeLOO:
-        """Fit on X (n, d) and y (n,)."""
+    def fit(self, X: Any, y: Any, weights: Any = None) -> RidgeLOO:
+        """Fit on X (n, d) and y (n,); ``weights`` (n,) of cases, positive, enter the fit and the left-out error.
+
+        With weights p_target(x) / p_source(x) that error is importance-weighted validation (Sugiyama et al. 2007) of each penalty. They are not called
+        sample_weight because a case of weight 2 is not a case that is there twice: leave-one-out leaves out both halves of the one.
+        """
         X, codes = enter_fit(self, X, y)
         with one_thread():
-            scaler = LiveScaler().fit(X)
-            weights = case_weights(codes, balanced=self.balanced)
+            scaler = LiveScaler().fit(X, sample_weight=weights)
+            if not self.each:
+                scaler.scale_ = np.full(X.shape[1], np.sqrt(scaler.var_.mean()) or 1.0)
+            weights = case_weights(codes, balanced=self.balanced, weights=weights)
             Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
             path = Spectrum.of(scaler.transform(X), weights=weights).ridge(Y)
             residuals = path.left_out(self.alphas)
