@@ -141,3 +141,21 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(photos: 
     assert len(lines) == 1
     assert "the disk is full" in lines[0]
     assert done.stdout.split("\n")[:2] == ["status 2", "went on"]
+
+
+def test_a_run_becomes_a_script_that_reaches_its_held_out_score_without_headstart(run: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = run
+    script = tmp_path / "script.py"
+    assert headstart("eject", out, "--out", script).stdout == f"Script: {script}\n"
+    barred = "import sys, runpy; sys.modules['headstart'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", barred, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    reached = next(arm["test"]["value"] for arm in result["arms"] if arm["name"] == result["shipped"])
+    n = result["found"]["n_test"]
+    said = float(done.stdout.split(": ")[1].split()[0])
+    assert abs(said - reached) <= 2 * (max(reached * (1 - reached), 1 / n) / n) ** 0.5  # two binomial standard errors
+
+
+def test_a_folder_that_holds_no_run_is_not_ejected(tmp_path: Path) -> None:
+    assert "holds no run of headstart transfer" in refused("eject", tmp_path)

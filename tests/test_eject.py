@@ -196,10 +196,10 @@ def test_the_librarys_network_with_the_renamed_weights_gives_the_features_of_the
         assert torch.equal(nn.functional.normalize(out, dim=1) if recipe.get("normalise") else out, body(x))
 
 
-def test_a_cut_is_the_module_that_ends_there() -> None:
+def test_a_cut_is_the_first_module_whose_output_lies_there() -> None:
     recipe = {"library": "timm", "architecture": "resnet18"}
     body = weights_of(recipe)
-    assert cut_modules(original(recipe, seed=0), body, (1, 3, 6), sample(body, 1)) == ["maxpool", "layer2", "global_pool"]
+    assert cut_modules(original(recipe, seed=0), body, (1, 3, 6), sample(body, 1)) == ["maxpool", "layer2.1.act2", "global_pool.flatten"]
 
 
 def test_every_layers_rate_stands_in_the_script(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_every_layers_rate_stands_in_the_script(tmp_path: Path) -> None:
 def test_a_damaged_file_of_weights_is_not_used(tmp_path: Path) -> None:
     result = shipped(stripes(tmp_path / "photos", n=6), Candidate(Probe(), hs.sources.get("squeezenet")))
     script = hs.eject(result, tmp_path / "script.py")
-    weights = tmp_path / "script" / "model" / "backbone.safetensors"
+    weights = tmp_path / "script.run" / "model" / "backbone.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -38,17 +38,20 @@ def test_the_python_example_runs_as_printed_but_for_its_budget(tmp_path: Path, m
     pictures(tmp_path / "photos", 8)
     Image.new("RGB", (32, 32), (200, 200, 200)).save(tmp_path / "a.jpg")
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("python")
+    first, second, third = blocks("python")
     assert 'budget="5m"' in first
     names: dict[str, object] = {}
     exec(first.replace('budget="5m"', 'budget="20s"'), names)
     assert (tmp_path / "runs" / "first" / "result.json").exists()
     images = np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / "photos").rglob("*.png"))])
-    exec(second, names | {"images": images, "labels": np.repeat(["dark", "light"], 8)})
+    labels = np.repeat(["dark", "light"], 8)
+    exec(second, names | {"images": images, "labels": labels})
+    pixels = images.reshape(16, -1)[:, ::64] / 255.0
+    exec(third, {"X": pixels, "y": labels, "unlabelled": pixels + 0.1})
 
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
-    assert {words[0] for words in commands()} == {"transfer", "assess", "predict", "report", "sources"}
+    assert {words[0] for words in commands()} == {"transfer", "assess", "predict", "report", "eject", "sources"}
     for words in commands():
         help_text = subprocess.run([sys.executable, "-m", "headstart", words[0], "--help"], capture_output=True, text=True, check=True).stdout
         assert all(word in help_text for word in words if word.startswith("--"))

@@ -22,7 +22,7 @@ def eject(run: Result | str | Path, out: str | Path | None = None) -> Path:
 
     Parameters
     ----------
-    run : the folder of a finished run; or a result, which is then saved beside the script, in a folder of its name without suffix
+    run : the folder of a finished run; or a result, which is then saved beside the script, in a folder of its name that ends in .run
     out : the script; default: ``eject.py`` in the run's folder
 
     Returns
@@ -38,7 +38,7 @@ def eject(run: Result | str | Path, out: str | Path | None = None) -> Path:
     if isinstance(run, Result):
         if out is None:
             raise InputError("A result alone lies in no folder. Say where the script goes: hs.eject(result, 'script.py').")
-        folder = run.save(Path(out).with_suffix(""))
+        folder = run.save(Path(out).with_suffix(".run"))
     else:
         folder = Path(run)
     result = load(folder)
@@ -57,6 +57,7 @@ def _rendered(known: dict[str, Any]) -> str:
 
     room = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)
     room.filters["python"] = repr
+    room.filters["plain"] = lambda words: words.replace('"', "'").replace("\\", "/")  # why: it stands in a docstring
     text = room.from_string(files("headstart.ejected").joinpath(TEMPLATE).read_text(encoding="utf-8")).render(**known)
     compile(text, TEMPLATE, "exec")
     return text

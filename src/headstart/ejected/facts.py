@@ -13,7 +13,6 @@ from headstart.export import BODY_FILE, TOKENIZER_FOLDER, Predictor
 from headstart.methods import METHODS, SIMPLE, Method, Scratch
 from headstart.methods.features.logistic import CS, MAX_ITER
 from headstart.methods.features.ridge import ALPHAS, SHARPEST
-from headstart.methods.method import Method as Looped
 from headstart.methods.model.tuned import Tuned
 from headstart.methods.simple import TREES
 from headstart.modality.original import Original, cut_modules, hidden_states, original
@@ -45,7 +44,6 @@ def facts(result: Result, folder: Path) -> dict[str, Any]:
         "n_test": arm.test.n,
         "seed": result.provenance.seed,
         "labels": list(result.labels),
-        "classes": len(result.labels),
         "modality": model.modality,
         "arm": arm,
         "grouped": any(case.group for case in result.cases),
@@ -65,35 +63,35 @@ def _model(arm: Arm, model: Predictor, folder: Path) -> dict[str, Any]:
     if arm.method == SIMPLE[model.modality].name:
         return {"kind": "simple", "network": None, "params": dict(arm.params), "look": None, "text": None}
     found = original(model.recipe, seed=0)
-    trained = _trained(arm, model, found) if isinstance(model.model, Net) else {}
+    if isinstance(model.model, Net):
+        shipped = {"kind": "trained", **_trained(arm, model, found)}
+    else:
+        shipped = {"kind": "frozen", **_frozen(arm, model, found)}
     random = arm.method == Scratch.name
-    body = folder / "model" / BODY_FILE
-    known: dict[str, Any] = {
-        "kind": "trained" if trained else "frozen",
+    return shipped | {
         "params": dict(arm.params),
         "network": {"library": found.library, "line": found.line, "classifier": found.classifier, "instead": found.instead, "dim": found.backbone.dim},
         "weights": None if random else f"model/{BODY_FILE}",
-        "sha256": None if random else _sha256(body),
+        "sha256": None if random else _sha256(folder / "model" / BODY_FILE),
         "random": random,
         "look": _look(model, found, random=random),
         "text": _text(model, found),
     }
-    if trained or model.source is None:
-        return known | trained
+
+
+def _frozen(arm: Arm, model: Predictor, found: Original) -> dict[str, Any]:
+    """Return where the features come from, and what head is on them."""
+    if model.source is None:
+        raise InputError("This run keeps no source, so eject cannot write it.")
     body, cuts = model.source.backbone, model.view.cuts
-    known |= {"head": arm.params["head"], "hidden": model.modality == "text" and cuts != (len(body.stages),), "layers": _layers(found, {})}
+    known = {"head": arm.params["head"], "layers": _layers(found, {}), "hidden": model.modality == "text" and cuts != (len(body.stages),)}
     if model.modality == "text":
         return known | {"places": hidden_states(found, body, cuts, sample(body, 2))}
-    return known | {
-        "places": cut_modules(found, body, cuts, sample(body, 2)),
-        "layers": _layers(found, {}),
-        "pool": _pool(found),
-        "hidden": False,
-        "head": arm.params["head"],
-    }
+    return known | {"places": cut_modules(found, body, cuts, sample(body, 2)), "pool": _pool(found)}
 
 
 def _trained(arm: Arm, model: Predictor, found: Original) -> dict[str, Any]:
+    """Return who learns at which rate, and how."""
     method = _method(arm, model)
     stages = list(found.backbone.stages)
     cut = model.view.cuts[0] if model.view.cuts else 0
@@ -115,7 +113,7 @@ def _trained(arm: Arm, model: Predictor, found: Original) -> dict[str, Any]:
     }
 
 
-def _method(arm: Arm, model: Predictor) -> Looped:
+def _method(arm: Arm, model: Predictor) -> Method:
     """Return the method that was shipped, where the script has words for it."""
     kind: Any = METHODS[arm.method][0]
     if kind is Scratch:

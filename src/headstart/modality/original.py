@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -74,18 +75,18 @@ def _of_library(library: str, rest: Mapping[str, Any], *, seed: int) -> Original
 
 
 def _of_transformers(rest: Mapping[str, Any], *, seed: int) -> Original:
-    from transformers import AutoConfig, AutoModel
-
+    transformers: Any = import_module("transformers")
+    configs, models = transformers.AutoConfig, transformers.AutoModel
     said = {k: v for k, v in rest["config"].items() if k not in {"architectures", "transformers_version", "_name_or_path", "use_cache", "dtype"}}
     kind = said.pop("model_type")
     if rest.get("layers") is not None:
         said |= {"num_hidden_layers": rest["layers"]}
         said |= {"layer_types": said["layer_types"][: rest["layers"]]} if said.get("layer_types") else {}
-    usual = AutoConfig.for_model(kind).to_dict()
+    usual = configs.for_model(kind).to_dict()
     changed = {k: v for k, v in said.items() if k not in usual or usual[k] != v}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        net = AutoModel.from_config(AutoConfig.for_model(kind, **changed), dtype=torch.float32)
+        net = models.from_config(configs.for_model(kind, **changed), dtype=torch.float32)
     body = language.staged(net, None, **{k: rest.get(k) for k in ("pooling", "max_length")}, normalise=bool(rest.get("normalise")))
     line = ", ".join([repr(kind), *(f"{k}={v!r}" for k, v in changed.items())])
     return Original(net, body, "transformers", line, "", "", _matched(net, body))
@@ -165,7 +166,8 @@ def _matched(net: nn.Module, body: Backbone) -> tuple[tuple[str, str, str], ...]
 
 def _dropouts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """Modules without tensors that behave otherwise in training."""
-    return [(f"{name}.", m) for name, m in module.named_modules() if "drop" in type(m).__name__.lower() and (getattr(m, "p", 0) or getattr(m, "drop_prob", 0))]
+    drops = [(name, m) for name, m in module.named_modules() if "drop" in type(m).__name__.lower()]
+    return [(f"{name}.", m) for name, m in drops if any(getattr(m, key, None) for key in ("p", "drop_prob"))]
 
 
 def _common_end(kept: str, own: str) -> int:
