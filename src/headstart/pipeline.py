@@ -181,6 +181,7 @@ def _result(
         stopped_by="budget" if bench.search.ran_out else "plan",
         notes=tuple(bench.notes),
         walk=tuple(bench.steps),
+        settings=bench.arena.settings.changed() or {},
         times=_times(bench),
         cases=evidence.cases(bench.task, bench.train, groups=bench.groups),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),

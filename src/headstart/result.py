@@ -269,7 +269,8 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything a run found. ``stopped_by`` is "plan" when all planned trials ran and "budget" when time ended first."""
+    """Everything a run found. ``stopped_by`` is "plan" when all planned trials ran and "budget" when time ended first; ``settings`` are those of training
+    that were not the defaults."""
 
     task: str
     kind: str
@@ -292,6 +293,7 @@ class Result:
     stopped_by: Literal["plan", "budget"]
     notes: tuple[str, ...] = ()
     walk: tuple[Step, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
     cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)

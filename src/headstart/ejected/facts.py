@@ -10,7 +10,7 @@ from typing import Any
 from headstart.activations.engines import sample
 from headstart.core import InputError, Net, Preprocess, Source, TextInput
 from headstart.export import BODY_FILE, TOKENIZER_FOLDER, Predictor
-from headstart.methods import METHODS, SIMPLE, Method, Scratch
+from headstart.methods import METHODS, SIMPLE, Method, Probe, Scratch
 from headstart.methods.features.logistic import CS, MAX_ITER
 from headstart.methods.features.ridge import ALPHAS, SHARPEST
 from headstart.methods.model.tuned import Tuned
@@ -22,7 +22,7 @@ from headstart.sources import twin
 
 MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr", "LAB", "HSV"})  # that Pillow converts to RGB without a question left
 # of Tuned's seams, those that the script has no words for; a method that answers one of them itself is refused
-SEAMS = ("loss", "penalties", "scaffold", "body", "learns", "prepare", "multiples", "schedule", "descend", "finish")
+SEAMS = ("loss", "penalties", "scaffold", "body", "learns", "prepare", "multiples", "schedule", "descend", "finish", "build", "heed")
 
 
 def facts(result: Result, folder: Path) -> dict[str, Any]:
@@ -37,6 +37,9 @@ def facts(result: Result, folder: Path) -> dict[str, Any]:
         raise InputError("This run is about a table; eject writes runs on images and texts, so far. Use headstart predict, or the folder's model.")
     if not result.cases:
         raise InputError(f"{folder} does not say which inputs it trained on (arrays in memory, or a run of an older Headstart). Run transfer on files again.")
+    if result.settings:
+        given = ",".join(f"{name}={value}" for name, value in result.settings.items())
+        raise InputError(f"This run trained with --train {given}, which eject cannot write yet. Use headstart predict, or the folder's model.")
     known = {
         "task": result.task,
         "run": str(folder),
@@ -62,6 +65,8 @@ def _model(arm: Arm, model: Predictor, folder: Path) -> dict[str, Any]:
     """Return what tells the shipped model: its kind, and the network it stands on."""
     if arm.method == SIMPLE[model.modality].name:
         return {"kind": "simple", "network": None, "params": dict(arm.params), "look": None, "text": None}
+    if arm.method not in {Probe.name, Scratch.name} and not isinstance(model.model, Net):
+        raise InputError(f"{arm.method!r} is a head that eject cannot write yet. Use headstart predict, or the folder's model.")
     found = original(model.recipe, seed=0)
     if isinstance(model.model, Net):
         shipped = {"kind": "trained", **_trained(arm, model, found)}
