@@ -57,20 +57,26 @@ def test_a_misspelt_method_is_told_before_anything_is_read(tmp_path: Path) -> No
     assert str(told.value) == "There is no method 'lpft'. Did you mean lp-ft? List them with: headstart methods"
 
 
-def made(folder: Path) -> Bench:
-    """A table and a neighbouring one, ranked; the clock starts tomorrow, so that no deadline passes on a slow machine."""
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[hs.Task, hs.Source]:
+    """A small table, and a network of a neighbouring one."""
+    folder = tmp_path_factory.mktemp("tables")
     task, other = (hs.task_from_table(written(folder / f"{n}.csv", rows(n, seed=n)), target="y") for n in (60, 200))
-    task, inspection = door("tabular").inspect(task)
-    source = source_from_table(other, task, seed=0)
+    return task, source_from_table(other, task, seed=0)
+
+
+def ranked(tables: tuple[hs.Task, hs.Source], folder: Path) -> Bench:
+    """A bench whose sources are ranked; the clock starts tomorrow, so that no deadline passes on a slow machine."""
+    task, inspection = door("tabular").inspect(tables[0])
     clock = Clock(100.0, began=time.monotonic() + 86_400)
-    bench = set_up(task, inspection, [source], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
+    bench = set_up(task, inspection, [tables[1]], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
     plan.rank(bench)
     return bench
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return made(tmp_path_factory.mktemp("methods"))
+def bench(tables: tuple[hs.Task, hs.Source], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return ranked(tables, tmp_path_factory.mktemp("methods"))
 
 
 def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Bench) -> None:
@@ -80,8 +86,8 @@ def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Ben
     assert bench.notes[-1].startswith("Method 'co-tuning' needs a target of classes; the target is numbers.")
 
 
-def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_from_and_not_repeated(tmp_path: Path) -> None:
-    first = made(tmp_path)
+def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_from_and_not_repeated(tables: tuple[hs.Task, hs.Source], tmp_path: Path) -> None:
+    first = ranked(tables, tmp_path)
     plan.frozen(first, plan.rank(first), tuners(["head2toe"]))
     plan.fine_tuned(first, tuners(["head2toe"]))
     tried = [t for t in first.search.trials if t.method == "head2toe"]
@@ -91,7 +97,7 @@ def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_f
     assert {t.arm for t in first.search.trials} == {"frozen"}  # nothing that tunes was named
 
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()}
-    again = made(tmp_path)
+    again = ranked(tables, tmp_path)
     plan.frozen(again, plan.rank(again), tuners(["head2toe"]))
     assert again.search.trials == first.search.trials
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()} == kept
