@@ -264,15 +264,15 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Store(tmp_path / "store").root
 
 
-METHOD = MultiTask(rate=1e-2, steps=100, decay=1.0)
+METHOD = MultiTask(rate=3e-2, steps=100, decay=1.0)
 
 
 def test_where_tasks_share_structure_the_small_one_gains() -> None:
-    x = drawn(360)
-    tasks = {"few": side(x[:60], "few"), "many": amount(x[60:], "many", np.ones(30))}
-    found = multitask(tasks, narrow(2), budget="5m", seed=0, method=METHOD)
+    x = drawn(380)
+    tasks = {"few": side(x[:80], "few"), "many": amount(x[80:], "many", np.ones(30))}
+    found = multitask(tasks, narrow(1), budget="30m", seed=0, method=METHOD)  # half an hour buys three repeats of the folds
     few = found.task("few")
-    assert (few.kind, few.n, found.rows, found.shared) == ("classification", 60, 360, 0)
+    assert (few.kind, few.n, found.rows, found.shared) == ("classification", 80, 380, 0)
     assert few.verdict.decision == "transfer"
     assert few.verdict.gain == pytest.approx(few.together.value - few.single.value)
     assert few.verdict.interval[0] > 0

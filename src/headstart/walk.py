@@ -67,6 +67,7 @@ def _pays(bench: Bench, here: Trial, there: Trial, source: Source) -> bool:
     why = there.reason or (f"better than trial {here.number} by more than chance" if taken else f"not better than trial {here.number} by more than chance")
     if not taken:
         bench.search.decline(there, f"step not taken, {why}")
+    bench.observer.say(f"step to trial {there.number}: {'taken' if taken else 'not taken'}, {why}")
     bench.steps.append(_step(bench, there, source, found if there.status == "complete" else None, why, taken=taken))
     return taken
 
