@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace) -> None:
             )
             views = Views(small.items, [digest(item) for item in small.items], {source.name: source}, Store(default_root()))
             table[name] = (small, views)
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.seeds):
         for per_class in options.per_class:
             for name, (target, views) in table.items():
                 cell(options.out, done, name, target, views, source, per_class, seed)
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, default=None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="so that several processes can share the work")
     parser.add_argument("--per-class", type=lambda text: [int(k) for k in text.split(",")], default=[5, 20, 100])
     parser.add_argument("--source", default="efficientnet_lite0")
     parser.add_argument("--table", action="store_true")
