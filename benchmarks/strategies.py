@@ -28,7 +28,7 @@ from headstart.activations.store import Store, default_root
 from headstart.core import Source
 from headstart.evaluate import folds, score
 from headstart.learner import Candidate, learn
-from headstart.methods import METHODS, FineTune, Method, Probe
+from headstart.methods import METHODS, FineTune, Probe
 from headstart.methods.needs import unmet
 from headstart.modality.image import digest
 from headstart.views import Views
@@ -36,15 +36,15 @@ from headstart.views import Views
 TASKS = ("elpv poly", "chest x-rays", "pacs cartoon", "mnist", "fashion", "coil")
 MOST = 100  # cases of a class that may be drawn
 CHOICE, PROBE, BEST = "choice", "frozen + head", "best of all"
-LEFT_OUT = {"scratch"}  # needs minutes; its place is the run itself
+LEFT_OUT = {"distil"}  # asks for a second source
 
 
 def candidates(source: Source, classes: int) -> dict[str, Candidate]:
     """Every method by name, with its defaults, that the source and the task allow."""
     found = {PROBE: Candidate(Probe(), source)}
     for name, kinds in METHODS.items():
-        if issubclass(kinds[0], Method) and kinds[0].arm == "fine-tuned" and name not in LEFT_OUT and not unmet(kinds[0], source, classes=classes):
-            found[name] = Candidate(kinds[0](), source)
+        if kinds[0].arm in ("frozen", "fine-tuned") and name not in {PROBE, *LEFT_OUT} and not unmet(kinds[0], source, classes=classes):
+            found[name] = Candidate(kinds[0](), source)  # type: ignore[arg-type]
     return found
 
 
