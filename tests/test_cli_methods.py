@@ -109,3 +109,10 @@ def test_a_run_remembers_which_methods_it_was_asked_for(bench: Bench, tmp_path: 
     Run(tmp_path).claim(bench.task, bench.inspection, ["s"], **what, methods=["l2-sp"])  # type: ignore[arg-type]
     with pytest.raises(hs.InputError, match=r"holds another run \(its methods: \['l2-sp'\] there, None here\)"):
         Run(tmp_path).claim(bench.task, bench.inspection, ["s"], **what)  # type: ignore[arg-type]
+
+
+def test_an_unknown_balance_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    words = ["multitask", "nowhere.csv", "--text", "t", "--target", "a", "--target", "b", "--out", str(tmp_path / "out"), "--balance", "even"]
+    with pytest.raises(hs.InputError) as told:
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert str(told.value) == "balance='even' is unknown. Choose one of uniform, uncertainty, surgery."
