@@ -22,7 +22,7 @@ FLOOR = {
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice"), 4),
-    **dict.fromkeys(("search", "evidence", "bench", "pretrain"), 5),
+    **dict.fromkeys(("search", "evidence", "bench", "pretrain", "outlook"), 5),
     **dict.fromkeys(("plan", "judging", "pipeline", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
     **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method"), 7),
     "cli": 8,

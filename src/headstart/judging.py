@@ -1,4 +1,8 @@
-"""Judging: the chosen setting of each arm meets the held-out cases once, and folds that the search never saw."""
+"""Judging: the chosen setting of each arm meets the held-out cases once, and each arm's choosing and fitting meets folds that the search never saw.
+
+In every fold the setting is chosen anew from what the search predicted of the other cases (nested selection; Varma & Simon 2006, "Bias in error
+estimation when using cross-validation for model selection"). Else the best of many would be judged on the very cases that made it look best.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstart.bench import FOLDS, Bench
-from headstart.evaluate import interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
+from headstart.evaluate import Split, interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
 from headstart.guard import judge, resampled_t
 from headstart.learner import Candidate, Fitted, learn
 from headstart.methods import METHODS, Method
+from headstart.methods.method import Arm as ArmName
 from headstart.result import Arm, Score, Trial, Verdict
 from headstart.train import OutOfTime
 
@@ -30,11 +35,12 @@ class Chosen:
     output: np.ndarray
 
 
-def fit_chosen(bench: Bench) -> dict[str, Chosen]:
+def fit_chosen(bench: Bench) -> dict[ArmName, Chosen]:
     """Fit the best setting of each arm on the whole training part, and predict the test part, once."""
     late = bench.begin("test", "fitting the chosen settings")
-    out: dict[str, Chosen] = {}
-    for arm in ("baseline", "frozen", "fine-tuned"):
+    out: dict[ArmName, Chosen] = {}
+    arms: tuple[ArmName, ...] = ("baseline", "frozen", "fine-tuned")
+    for arm in arms:
         trial = bench.search.best(arm)
         if trial is None:
             continue
@@ -50,48 +56,67 @@ def fit_chosen(bench: Bench) -> dict[str, Chosen]:
     return out
 
 
-def judge_arms(bench: Bench, chosen: Mapping[str, Chosen]) -> tuple[Arm, ...]:
-    """Measure each arm's chosen setting on fresh folds, the same for every arm: those that cost little first.
+def judge_arms(bench: Bench, chosen: Mapping[ArmName, Chosen]) -> tuple[Arm, ...]:
+    """Measure each arm on fresh folds, the same for every arm: those that cost little first. Each fold's own cases have no say in what is fitted for it.
 
     Only the baseline's first repeat is worth overrunning the budget: without it there is nothing to compare with.
     """
     deadline = bench.begin("judge", "judging on fresh folds", sum(FOLDS * _repeats(bench, c.trial) for c in chosen.values()))
-    fresh = bench.folds(repeats=REPEATS, seed=bench.seed + 1)
+    fresh = fresh_folds(bench)
     k = len(fresh) // REPEATS
-    scores: dict[str, list[float]] = {name: [] for name in chosen}
+    scores: dict[ArmName, list[float]] = {name: [] for name in chosen}
     rounds = [(r, name) for r in range(REPEATS) for name, c in chosen.items() if r < _repeats(bench, c.trial)]
     for repeat, name in sorted(rounds, key=lambda one: chosen[one[1]].trial.method in LOOPED):
         if len(scores[name]) == k * repeat:
             patience = math.inf if name == "baseline" and repeat == 0 else deadline
-            scores[name] += _fold_scores(bench, chosen[name].candidate, fresh[k * repeat : k * (repeat + 1)], deadline=patience)
+            scores[name] += _fold_scores(bench, name, fresh[k * repeat : k * (repeat + 1)], deadline=patience)
     share = share_tested(fresh)
     return tuple(_arm(bench, name, chosen[name], folds, share=share) for name, folds in scores.items() if folds)
 
 
-def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdict, Arm]:
-    """Judge the preferred transfer arm against the baseline, on the folds that both have; return it with the arm to ship."""
+def fresh_folds(bench: Bench) -> list[Split]:
+    """Return the folds that arms are judged on: others than the search's, the same at every call."""
+    return bench.folds(repeats=REPEATS, seed=bench.seed + 1)
+
+
+def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdict, Arm, tuple[float, ...]]:
+    """Judge transfer against the baseline, on the folds that both have; return the verdict with the arm to ship and the gains by fold.
+
+    Which transfer arm stands for transfer is chosen anew in each fold, as its setting is; where that one was not measured, the fold does not count.
+    """
     by_name = {a.name: a for a in arms}
     baseline = by_name["baseline"]
     rivals = [by_name[name] for name in ("frozen", "fine-tuned") if name in by_name]
     if not rivals:
         bench.notes.append("The budget ended before any transfer was measured, so nothing is known of its gain.")
-        return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline
-    best = _preferred(bench, rivals)
-    shared = min(len(best.folds), len(baseline.folds))
-    found = judge(best.folds[:shared], baseline.folds[:shared], margin=margin, test_share=share_tested(bench.search.folds))
-    return found, best if found.ship == "transfer" else baseline
+        return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline, ()
+    best = preferred(bench, rivals)
+    fresh = fresh_folds(bench)[: min(len(best.folds), len(baseline.folds))]
+    standing = [preferred(bench, rivals, without=test) for _, test in fresh]
+    measured = [(one.folds[i], baseline.folds[i]) for i, one in enumerate(standing) if i < len(one.folds)]
+    if not measured:
+        measured = list(zip(best.folds, baseline.folds, strict=False))
+    found = judge([a for a, _ in measured], [b for _, b in measured], margin=margin, test_share=share_tested(fresh))
+    return found, best if found.ship == "transfer" else baseline, tuple(a - b for a, b in measured)
 
 
-def _preferred(bench: Bench, rivals: Sequence[Arm]) -> Arm:
+def preferred(bench: Bench, rivals: Sequence[Arm], *, without: np.ndarray | None = None) -> Arm:
     """Return frozen features, unless fine-tuning was better on the search folds by more than one standard error of the difference.
 
     The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3): of models that cannot be told apart, the simpler one, which is also judged on
-    more folds. Chosen before any judging fold is seen.
+    more folds. No judging fold's score is looked at, and cases among the rows ``without`` have no say.
     """
     if len(rivals) < 2:
         return rivals[0]
     simple, deep = rivals
-    gains = np.subtract(bench.search.trials[deep.trial].folds, bench.search.trials[simple.trial].folds)
+    if without is None:
+        sides = [bench.search.trials[one.trial].folds for one in rivals]
+    else:
+        trials = [bench.search.best(one.name, without=without) for one in rivals]
+        sides = [bench.search.scores(trial, without=without) for trial in trials if trial is not None]
+    gains = np.subtract(sides[1], sides[0])
+    if len(gains) < 2:
+        return simple
     mean, error, _ = resampled_t(gains, test_share=share_tested(bench.search.folds))
     return deep if mean > error else simple
 
@@ -101,11 +126,14 @@ def _repeats(bench: Bench, trial: Trial) -> int:
     return bench.count(per=600, low=1, high=REPEATS) if trial.method in LOOPED else REPEATS
 
 
-def _fold_scores(bench: Bench, candidate: Candidate, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, deadline: float) -> list[float]:
+def _fold_scores(bench: Bench, name: ArmName, pairs: Sequence[Split], *, deadline: float) -> list[float]:
     scores: list[float] = []
     for train, test in pairs:
+        trial = bench.search.best(name, without=test)
+        if trial is None:
+            break
         try:
-            scores.append(bench.arena.score(candidate, train, test, deadline=deadline)[0])
+            scores.append(bench.arena.score(bench.search.candidates[trial.number], train, test, deadline=deadline)[0])
         except OutOfTime:
             bench.search.ran_out = True
             break
@@ -113,7 +141,7 @@ def _fold_scores(bench: Bench, candidate: Candidate, pairs: Sequence[tuple[np.nd
     return scores
 
 
-def _arm(bench: Bench, name: str, chosen: Chosen, scores: Sequence[float], *, share: float) -> Arm:
+def _arm(bench: Bench, name: ArmName, chosen: Chosen, scores: Sequence[float], *, share: float) -> Arm:
     truth, trial = bench.y[bench.test], chosen.trial
     name_of_metric = metric(bench.classes)
     if bench.classes:
@@ -122,4 +150,4 @@ def _arm(bench: Bench, name: str, chosen: Chosen, scores: Sequence[float], *, sh
         interval = interval_of_r2(truth, chosen.output[:, 0], seed=bench.seed)
     cv = Score(name_of_metric, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share), n=len(bench.train))
     test = Score(name_of_metric, score(truth, chosen.output, classes=bench.classes), interval=interval, n=len(truth))
-    return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))  # type: ignore[arg-type]
+    return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))

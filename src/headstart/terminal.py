@@ -181,6 +181,8 @@ def print_result(console: Console, result: Result) -> None:
         arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", with_interval(arm.cv), with_interval(arm.test))
     console.print(ranked, arms)
     console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
+    for sentence in result.outlook.sentences() if result.outlook is not None else ():
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"Shipped: {ARMS[result.shipped]}.", highlight=False)
     if result.stopped_by == "budget":
         console.print("The budget ended before the plan did; more time may find more.", highlight=False)
