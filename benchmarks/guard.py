@@ -38,6 +38,7 @@ from headstart.search import Arena, Clock, Search
 D = 6  # features of a view
 UNSEEN = 2000
 SHARED = 0.5  # of the noise along the signal: the same cases are hard for every arm
+KIN = 0.7  # of the noise that the stages of one source share: they see the same image
 BASELINE = 0.75  # accuracy of the simple models
 BUDGET = 300.0
 ALPHAS = (1.0, 10.0, 100.0)
@@ -223,20 +224,25 @@ def signal(accuracy: float, n: int) -> float:
 
 
 def gaussian(*, n: int, sources: int, accuracy: float, baseline: float, seed: int) -> World:
-    """Two classes as normal clouds. Views are exchangeable draws: the same signal, half of the noise along it shared, everything else their own."""
+    """Two classes as normal clouds. Views are exchangeable draws: the same signal, half of the noise along it shared by all, most of
+    the rest by the stages of one source."""
     rng = np.random.default_rng([seed, n, sources])
     y = np.concatenate([rng.permutation(np.arange(n) % 2), np.arange(UNSEEN) % 2])
     sign, hard = np.where(y, 1.0, -1.0), rng.normal(size=len(y))
     names = tuple(f"s{k}" for k in range(sources))
 
-    def view(strength: float) -> np.ndarray:
+    def view(strength: float, common: np.ndarray | None = None) -> np.ndarray:
         z = rng.normal(size=(len(y), D))
+        if common is not None:
+            z = np.sqrt(KIN) * common + np.sqrt(1 - KIN) * z
         z[:, 0] = np.sqrt(SHARED) * hard + np.sqrt(1 - SHARED) * z[:, 0] + sign * strength
         return np.asarray(z @ np.linalg.qr(rng.normal(size=(D, D)))[0])
 
     weak, strong = signal(baseline, n), signal(accuracy, n)
     views = {("own", k): view(weak) for k in (0, 1)}
-    views |= {(name, k): view(strong) for name in names for k in range(6)}
+    for name in names:
+        common = rng.normal(size=(len(y), D))
+        views |= {(name, k): view(strong, common) for k in range(6)}
     return World(views, y, n, names)
 
 

@@ -137,9 +137,12 @@ class Search:
     ran_out: bool = False
     _predicted: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def best(self, *arms: Arm, without: np.ndarray | None = None) -> Trial | None:
-        """Return the complete trial with the highest mean score; the earlier one of equals. Cases among the rows ``without`` have no say."""
-        complete = [t for t in self.trials if t.arm in arms and t.status == "complete"]
+    def best(self, *arms: Arm, without: np.ndarray | None = None, source: str | None = None) -> Trial | None:
+        """Return the complete trial with the highest mean score, on that source where one is named; the earlier one of equals.
+
+        Scores of cases among the rows ``without`` have no say; models of the search that were fitted with them do.
+        """
+        complete = [t for t in self.trials if t.arm in arms and t.status == "complete" and source in (None, t.source)]
         if without is None:
             return max(complete, key=lambda t: (t.score, -t.number), default=None)
         return max(complete, key=lambda t: (float(np.mean(self.scores(t, without=without))), -t.number), default=None)
