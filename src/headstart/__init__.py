@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from headstart.core import InputError as InputError
     from headstart.core import Source as Source
     from headstart.core import Task as Task
+    from headstart.doctor import Diagnosis as Diagnosis
+    from headstart.doctor import diagnose as diagnose
     from headstart.estimator import TransferClassifier as TransferClassifier
     from headstart.export import load as load
     from headstart.guard import judge as judge
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Assessment": "assessment",
     "Backbone": "core",
+    "Diagnosis": "doctor",
     "Domain": "core",
     "InputError": "core",
     "METHODS": "methods",
@@ -44,6 +47,7 @@ _HOME = {
     "Task": "core",
     "TransferClassifier": "estimator",
     "assess": "appraisal",
+    "diagnose": "doctor",
     "judge": "guard",
     "load": "export",
     "parse_budget": "runs",
@@ -55,6 +59,7 @@ __all__ = [
     "METHODS",
     "Assessment",
     "Backbone",
+    "Diagnosis",
     "Domain",
     "InputError",
     "Result",
@@ -63,6 +68,7 @@ __all__ = [
     "Task",
     "TransferClassifier",
     "assess",
+    "diagnose",
     "judge",
     "load",
     "parse_budget",

@@ -27,9 +27,10 @@ FEW = 10  # of a class: five folds need two each
 UNEQUAL = 10.0  # largest class over smallest
 SMALL = 64  # pixels of the shorter side; a network trained at 224 sees such an image blown up 3.5 times
 MIXED_SIZES = 4.0  # longest median side of a tenth over that of another tenth
-UNLIKELY = 0.05  # probability of the given label below which it is suspected
+UNLIKELY = 0.10  # probability of the given label below which it is suspected: where probabilities hold, one suspect of ten is right after all
 SURE = 0.01  # p-value from which a shift is told
 PERMUTATIONS = 199
+REPORTED = frozenset({"unreadable", "duplicates"})  # by every run
 PATTERNS = (r"((?:patient|subject|person|participant|case|pat|sub|pid)[-_ ]?\d+)", r"([A-Za-z]*\d+)[-_]\w+\.\w+$")
 
 
@@ -79,8 +80,8 @@ def diagnose(task: Task, other: Task | None = None, *, seed: int = 0) -> Diagnos
     Examples
     --------
     >>> from headstart.core import Domain
-    >>> texts = ["a fine film", "A fine film!", "rain until noon", "snow on the hills", "wind from the west", "a dull book", "a long play", "sun all day"]
-    >>> task = Task("classification", "text", Domain("t", texts, ["a", "b", "b", "b", "b", "a", "a", "b"]), ("a", "b"))
+    >>> texts = ["a fine film", "a dull book", "a long play", "an old song", "A fine film!", "rain until noon", "snow on the hills", "sun all day"]
+    >>> task = Task("classification", "text", Domain("t", texts, list("aaaabbbb")), ("a", "b"))
     >>> diagnose(task).kinds()
     ('contradiction', 'small class')
     """
@@ -108,13 +109,18 @@ def cheap(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
 
 
 def features(task: Task) -> Any:
-    """Return rows (n, d) in which near duplicates are near: fingerprints of images, shingles of texts, numbers of rows."""
-    items = task.target.x
+    """Return rows (n, d) in which near duplicates are near, of the first 4,000 cases: fingerprints of images, shingles of texts; ``None`` for tables."""
+    items = task.target.x[:MOST]
     if task.modality == "image":
         from headstart.modality.simple import pixels
 
         return fingerprints(pixels(items))
-    return shingles(items) if task.modality == "text" else numbers(items)
+    return shingles(items) if task.modality == "text" else None
+
+
+def notes(task: Task, inspection: Inspection, x: Any) -> list[str]:
+    """Return what a run says of its data, in sentences: the cheap findings, less what it reports anyway."""
+    return [str(one) for one in cheap(task, inspection, x) if one.kind not in REPORTED]
 
 
 def _finding(kind: str, what: str, where: Sequence[str], count: int, sure: str, do: str) -> Finding:
@@ -150,12 +156,11 @@ def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
 
 def _pairs(task: Task, inspection: Inspection, x: Any) -> list[tuple[int, int]]:
     """Pairs i < j of equal or nearly equal cases; of many alike, each with the first of them."""
-    rows = min(len(task.target), MOST)
     keys = [normalised(t) or t for t in task.target.x] if task.modality == "text" else list(inspection.digests)
     first: dict[str, int] = {}
     pairs = {(first[key], i) for i, key in enumerate(keys) if first.setdefault(key, i) != i}
     if task.modality in ALIKE:
-        pairs |= set(near_pairs(x[:rows], least=ALIKE[task.modality]))
+        pairs |= set(near_pairs(x, least=ALIKE[task.modality]))
     return sorted(pairs)
 
 
@@ -229,7 +234,7 @@ def _noise(task: Task, *, seed: int) -> list[Finding]:
     groups = None if task.target.groups is None else [task.target.groups[i] for i in rows]
     X, proba = _simple(task, rows), np.zeros((len(rows), len(task.labels)))
     for train, test in folds(y[rows], groups=groups, k=5, seed=seed):
-        estimator = SIMPLE[task.modality]().estimator(seed=seed).fit(X[train], y[rows][train])
+        estimator = SIMPLE[task.modality](model="linear" if task.modality == "text" else "svm").estimator(seed=seed).fit(X[train], y[rows][train])
         proba[np.ix_(test, estimator.classes_)] = estimator.predict_proba(X[test])
     own, guess = proba[np.arange(len(rows)), y[rows]], proba.argmax(axis=1)
     usual = np.array([proba[y[rows] == c, c].mean() for c in range(len(task.labels))])  # the confidence in a class among its own cases
@@ -273,7 +278,8 @@ def _side_by_side(task: Task, other: Task) -> tuple[np.ndarray, np.ndarray]:
         return handmade(task.target.x[:MOST]), handmade(other.target.x[:MOST])
     both, n = [*task.target.x, *other.target.x], len(task.target)
     if task.modality == "tabular":
-        rows = numbers(both)
+        shared = set(task.target.x[0]) & set(other.target.x[0])
+        rows = numbers([{k: v for k, v in row.items() if k in shared} for row in both])
         return rows[:n], rows[n:]
     from sklearn.decomposition import TruncatedSVD
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart import evidence, plan, train
+from headstart import doctor, evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
@@ -24,11 +24,14 @@ from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.methods import FineTune, Method, tuners
 from headstart.methods.method import Arm as ArmName
+from headstart.methods.method import View
 from headstart.modality import door
 from headstart.outlook import outlook
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
+from headstart.train import OutOfTime
+from headstart.twins import fingerprints
 
 DEFAULT: tuple[type[Method], ...] = (FineTune,)  # tunes the weights where no method is named
 
@@ -112,6 +115,7 @@ def transfer(
 def _story(bench: Bench, *, methods: Sequence[type[Method]], margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
+    _look_over(bench)
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
     plan.frozen(bench, ranked)
@@ -122,6 +126,17 @@ def _story(bench: Bench, *, methods: Sequence[type[Method]], margin: float, comm
     answer, winner, gains = verdict(bench, arms, margin=margin)
     _remember(bench, arms)
     return _result(bench, found, ranked, chosen, arms, answer, winner, gains, command=command)
+
+
+def _look_over(bench: Bench) -> None:
+    """Note what is suspicious in the data, as far as that costs next to nothing."""
+    bench.begin("simple", "looking the data over")
+    try:
+        pixels = bench.arena.views.array(View("pixels")) if bench.task.modality == "image" else None
+    except OutOfTime:
+        return
+    x = doctor.features(bench.task) if pixels is None else fingerprints(pixels[: doctor.MOST])
+    bench.notes += doctor.notes(bench.task, bench.inspection, x)
 
 
 def _remember(bench: Bench, arms: Sequence[Arm]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import sys
 import warnings
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from headstart.result import PredictedValue, Prediction, Result, Score, counted
+from headstart.result import PredictedValue, Prediction, Result, Score, counted, plain
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -138,6 +139,25 @@ def transfer_and_report(asked: Asked) -> None:
         )
     print_result(console, result)
     console.print(f"Report: {write_report(asked.out)}", highlight=False, soft_wrap=True)
+
+
+def diagnose_and_print(asked: Asked, *, other: Path | None, as_json: bool) -> None:
+    """Look the data over and print the findings, as sentences or as JSON."""
+    import headstart as hs
+    from headstart.modality.table import read_items
+
+    task = task_of(asked)
+    unseen = None
+    if other is not None:
+        if other.is_dir() != asked.data.is_dir():
+            raise hs.InputError(f"{other} and {asked.data} are not of one kind. Give --predict a folder of images beside a folder, or a table beside a table.")
+        if other.is_dir():
+            unseen = hs.Task.unlabelled_from_folder(other)
+        else:
+            items = read_items(other, text=asked.text, leave_out=[asked.target or ""])
+            unseen = hs.Task(task.kind, task.modality, hs.Domain(other.name, items))
+    found = hs.diagnose(task, unseen, seed=asked.seed)
+    print(json.dumps(plain(found), indent=1, ensure_ascii=False) if as_json else found)
 
 
 def task_of(asked: Asked) -> hs.Task:
