@@ -6,7 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from headstart.result import Arm, Calibration, Confusion, CurvePoint, FeatureMap, Found, Mistake, Provenance, RankedSource, Result, Score, Step, Trial, Verdict
+from headstart.result import (
+    Arm,
+    Calibration,
+    Confusion,
+    CurvePoint,
+    FeatureMap,
+    Found,
+    Mistake,
+    Outlook,
+    Provenance,
+    RankedSource,
+    Result,
+    Score,
+    Step,
+    Trial,
+    Verdict,
+)
 
 
 def result() -> Result:
@@ -60,6 +76,15 @@ def test_a_walk_comes_back_and_a_result_from_before_walks_were_kept_still_loads(
 def test_a_missing_map_and_calibration_stay_missing() -> None:
     one = dataclasses.replace(result(), map=None, calibration=None)
     assert Result.from_json(one.to_json()) == one
+
+
+def test_an_outlook_comes_back_and_a_result_from_before_there_was_one_still_loads() -> None:
+    score = result().arms[0].cv
+    one = dataclasses.replace(result(), outlook=Outlook(340, 16, 0.03, (-0.01, 0.07)), curve=(CurvePoint(4, score, score, ((0.7, 0.6), (0.8, 0.7))),))
+    assert Result.from_json(one.to_json()) == one
+    old = json.loads(result().to_json())
+    del old["outlook"], old["curve"][0]["folds"]
+    assert Result.from_json(json.dumps(old)) == result()
 
 
 def test_seconds_are_not_in_the_findings(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from headstart.core import InputError as InputError
     from headstart.core import Source as Source
     from headstart.core import Task as Task
+    from headstart.doctor import Diagnosis as Diagnosis
+    from headstart.doctor import diagnose as diagnose
     from headstart.ejected import eject as eject
     from headstart.estimator import TransferClassifier as TransferClassifier
     from headstart.export import load as load
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Assessment": "assessment",
     "Backbone": "core",
+    "Diagnosis": "doctor",
     "Domain": "core",
     "InputError": "core",
     "METHODS": "methods",
@@ -46,6 +49,7 @@ _HOME = {
     "Task": "core",
     "TransferClassifier": "estimator",
     "assess": "appraisal",
+    "diagnose": "doctor",
     "eject": "ejected",
     "judge": "guard",
     "load": "export",
@@ -59,6 +63,7 @@ __all__ = [
     "METHODS",
     "Assessment",
     "Backbone",
+    "Diagnosis",
     "Domain",
     "InputError",
     "Result",
@@ -67,6 +72,7 @@ __all__ = [
     "Task",
     "TransferClassifier",
     "assess",
+    "diagnose",
     "eject",
     "judge",
     "load",

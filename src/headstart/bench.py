@@ -111,12 +111,13 @@ class Bench:
         """How many pieces of work the budget pays for: one per so many seconds, within bounds; the same on every machine."""
         return max(low, min(high, int(self.clock.budget // per)))
 
-    def folds(self, *, repeats: int, seed: int) -> list[Split]:
-        """Return repeated stratified folds of the training part, groups whole, as row numbers of the task's inputs."""
-        groups = None if self.groups is None else self.groups[self.train]
-        names = [self.strata_names[c] for c in self.strata[self.train]]
-        pairs = folds(names, groups=groups, k=FOLDS, repeats=repeats, seed=seed)
-        return [(self.train[a], self.train[b]) for a, b in pairs]
+    def folds(self, *, repeats: int, seed: int, rows: np.ndarray | None = None, k: int = FOLDS) -> list[Split]:
+        """Return repeated stratified folds of the training part, or of those ``rows``, groups whole, as row numbers of the task's inputs."""
+        rows = self.train if rows is None else rows
+        groups = None if self.groups is None else self.groups[rows]
+        names = [self.strata_names[c] for c in self.strata[rows]]
+        pairs = folds(names, groups=groups, k=k, repeats=repeats, seed=seed)
+        return [(rows[a], rows[b]) for a, b in pairs]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,23 @@ def assess(
 
 
 @app.command()
+def doctor(
+    data: Annotated[Path, typer.Argument(help="As for transfer.")],
+    predict: Annotated[Path | None, typer.Option(help="What will be predicted: a folder of images, or a table. Is it like the data?")] = None,
+    text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all columns are a table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict: labels, or numbers.")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the folds in which labels are checked.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what looks wrong with the data, before anything runs on them."""
+    from headstart.terminal import Asked, diagnose_and_print
+
+    diagnose_and_print(Asked(data, Path(), "10s", seed, text=text, target=target, kind=kind, group_by=group_by), other=predict, as_json=json)
+
+
+@app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     inputs: Annotated[list[Path], typer.Argument(help="Images or folders of images; for texts and tables one file.")],

@@ -34,8 +34,9 @@ def balanced_accuracy(y: Sequence[int] | np.ndarray, codes: Sequence[int] | np.n
     >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
     0.5
     """
-    y, codes = np.asarray(y), np.asarray(codes)
-    return float(np.mean([np.mean(codes[y == c] == c) for c in np.unique(y)]))
+    y, codes = np.asarray(y, dtype=np.intp), np.asarray(codes)
+    held, right = np.bincount(y), np.bincount(y, weights=y == codes)
+    return float(np.mean(right[held > 0] / held[held > 0]))
 
 
 def accuracy(y: Sequence[int] | np.ndarray, codes: Sequence[int] | np.ndarray) -> float:

@@ -122,7 +122,7 @@ def curve(
         except OutOfTime:
             break
         a, b = (Score(name_of_metric, float(np.mean(s)), interval=interval_of_mean(s, test_share=share), n=n) for s in scores)
-        points.append(CurvePoint(n, a, b))
+        points.append(CurvePoint(n, a, b, tuple(zip(scores[0], scores[1], strict=True))))
     return tuple(points)
 
 

@@ -12,21 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from headstart import evidence, plan, train
+from headstart import doctor, evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
 from headstart.core import InputError, Source, Task
-from headstart.evaluate import metric, reach, temperature
+from headstart.evaluate import metric, reach, share_tested, temperature
 from headstart.export import Predictor, load
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.methods import Closed, FineTune, Method, tuners
+from headstart.methods.method import Arm as ArmName
+from headstart.methods.method import View
 from headstart.modality import door
+from headstart.outlook import outlook
 from headstart.result import Arm, Found, RankedSource, Result, Verdict
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
+from headstart.train import OutOfTime
+from headstart.twins import fingerprints
 
 DEFAULT: tuple[type[Closed | Method], ...] = (FineTune,)  # tunes the weights where no method is named
 
@@ -110,6 +115,7 @@ def transfer(
 def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
+    _look_over(bench)
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
     plan.frozen(bench, ranked, methods)
@@ -117,9 +123,20 @@ def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], margin: fl
     plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
-    answer, winner = verdict(bench, arms, margin=margin)
+    answer, winner, gains = verdict(bench, arms, margin=margin)
     _remember(bench, arms)
-    return _result(bench, found, ranked, chosen, arms, answer, winner, command=command)
+    return _result(bench, found, ranked, chosen, arms, answer, winner, gains, command=command)
+
+
+def _look_over(bench: Bench) -> None:
+    """Note what is suspicious in the data, as far as that costs next to nothing."""
+    bench.begin("simple", "looking the data over")
+    try:
+        pixels = bench.arena.views.array(View("pixels")) if bench.task.modality == "image" else None
+    except OutOfTime:
+        return
+    x = doctor.features(bench.task) if pixels is None else fingerprints(pixels[: doctor.MOST])
+    bench.notes += doctor.notes(bench.task, bench.inspection, x)
 
 
 def _remember(bench: Bench, arms: Sequence[Arm]) -> None:
@@ -141,10 +158,11 @@ def _result(
     bench: Bench,
     found: Found,
     ranked: Sequence[RankedSource],
-    chosen: Mapping[str, Chosen],
+    chosen: Mapping[ArmName, Chosen],
     arms: Sequence[Arm],
     answer: Verdict,
     winner: Arm,
+    gains: Sequence[float],
     *,
     command: str,
 ) -> Result:
@@ -155,7 +173,8 @@ def _result(
     labels, truth = bench.task.labels, bench.y[bench.test]
     heat = temperature(*unseen) if labels else 1.0
     width = 0.0 if labels else reach(unseen[0], unseen[1][:, 0])
-    sides = [chosen[name].candidate if name in chosen else None for name in ("frozen", "baseline")]
+    pair: tuple[ArmName, ArmName] = ("frozen", "baseline")
+    sides = [chosen[name].candidate if name in chosen else None for name in pair]
     curve = evidence.curve(bench.arena, sides, bench.folds(repeats=1, seed=bench.seed + 1), strata=bench.strata, clock=bench.clock)
     return Result(
         task=bench.task.target.name,
@@ -182,6 +201,7 @@ def _result(
         notes=tuple(bench.notes),
         walk=tuple(bench.steps),
         settings=bench.arena.settings.changed() or {},
+        outlook=outlook(answer, gains, curve, test_share=share_tested(bench.search.folds), n=found.n),
         times=_times(bench),
         cases=evidence.cases(bench.task, bench.train, groups=bench.groups),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),

@@ -152,11 +152,42 @@ class RankedSource:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Scores of both arms when only ``n`` labelled cases are available for training."""
+    """Scores of both arms when only ``n`` labelled cases are available for training; ``folds`` are their pairs, fold by fold."""
 
     n: int
     transfer: Score
     baseline: Score
+    folds: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What more labels would bring: how many ``more`` should settle the verdict, and the gain that the learning curve foretells with ``n``, twice as many.
+
+    ``more`` is 0 where the verdict is settled and ``None`` where no number can be told; ``gain`` and ``interval`` are ``None`` without a learning curve.
+    """
+
+    more: int | None
+    n: int
+    gain: float | None
+    interval: tuple[float, float] | None
+    level: float = 0.90
+
+    def sentences(self) -> tuple[str, ...]:
+        """Say it in words.
+
+        >>> Outlook(340, 400, 0.03, (-0.01, 0.07)).sentences()[0]
+        'About 340 more labels would settle it, if the gain stays what it is.'
+        """
+        said = []
+        if self.more is None:
+            said.append("No number of labels within reach would settle it: the gain is too small, or too few folds were judged.")
+        elif self.more:
+            said.append(f"About {rounded(self.more)} more labels would settle it, if the gain stays what it is.")
+        if self.gain is not None and self.interval is not None:
+            low, high = self.interval
+            said.append(f"With twice the labels the gain of frozen features is foretold {self.gain:+.3f} ({low:+.3f} to {high:+.3f}, {self.level:.0%}).")
+        return tuple(said)
 
 
 @dataclass(frozen=True)
@@ -294,6 +325,7 @@ class Result:
     notes: tuple[str, ...] = ()
     walk: tuple[Step, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    outlook: Outlook | None = None
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
     cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)
@@ -353,6 +385,16 @@ def read_cases(path: Path) -> tuple[Case, ...]:
     csv.field_size_limit(2**27)
     with path.open(newline="", encoding="utf-8", errors="surrogatepass") as file:
         return tuple(Case(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
+
+
+def rounded(count: int) -> int:
+    """Return a forecast count with two digits, rounded up: more would pretend to know.
+
+    >>> rounded(7), rounded(331), rounded(1100)
+    (7, 340, 1100)
+    """
+    step = int(10.0 ** max(0, len(str(count)) - 2))
+    return -(-count // step) * step
 
 
 def counted(parameters: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import InputError, Source
-from headstart.evaluate import score
+from headstart.evaluate import balanced_accuracy, r2, score
 from headstart.keeping import Settings
 from headstart.learner import Candidate, learn, with_params
 from headstart.methods.method import Arm, Closed, Knob, Method, space
@@ -136,11 +136,31 @@ class Search:
     candidates: list[Candidate] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
     ran_out: bool = False
+    _predicted: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def best(self, *arms: Arm) -> Trial | None:
-        """Return the complete trial with the highest mean score; the earlier one of equals."""
-        complete = [t for t in self.trials if t.arm in arms and t.status == "complete"]
-        return max(complete, key=lambda t: (t.score, -t.number), default=None)
+    def best(self, *arms: Arm, without: np.ndarray | None = None, source: str | None = None) -> Trial | None:
+        """Return the complete trial with the highest mean score, on that source where one is named; the earlier one of equals.
+
+        Scores of cases among the rows ``without`` have no say; models of the search that were fitted with them do.
+        """
+        complete = [t for t in self.trials if t.arm in arms and t.status == "complete" and source in (None, t.source)]
+        if without is None:
+            return max(complete, key=lambda t: (t.score, -t.number), default=None)
+        return max(complete, key=lambda t: (float(np.mean(self.scores(t, without=without))), -t.number), default=None)
+
+    def scores(self, trial: Trial, *, without: np.ndarray) -> tuple[float, ...]:
+        """Return a complete trial's score in each search fold, on the cases that are not among the rows ``without``; a fold of no others is left out.
+
+        Nothing is fitted: what the search predicted out of fold is scored again.
+        """
+        if trial.number not in self._predicted:
+            outputs = [self.arena.fold(self.candidates[trial.number], a, b, deadline=np.inf)[0] for a, b in self.folds]
+            self._predicted[trial.number] = [o.argmax(axis=1) if self.arena.classes else o[:, 0] for o in outputs]
+        measure = balanced_accuracy if self.arena.classes else r2
+        asked = np.ones(len(self.arena.y), dtype=bool)
+        asked[without] = False
+        kept = [(test[asked[test]], found[asked[test]]) for (_, test), found in zip(self.folds, self._predicted[trial.number], strict=True)]
+        return tuple(measure(self.arena.y[rows], found) for rows, found in kept if len(rows))
 
     def fixed(self, candidates: Iterable[Candidate], *, deadline: float, rival: Trial | None = None) -> None:
         """Try those candidates in that order; settings already tried are passed over."""

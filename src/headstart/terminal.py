@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import sys
 import warnings
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from headstart.result import PredictedValue, Prediction, Result, Score, counted
+from headstart.result import PredictedValue, Prediction, Result, Score, counted, plain
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -163,6 +164,25 @@ def learn_together_and_print(asked: Asked, targets: Sequence[str], *, balance: s
         console.print(str(task), highlight=False, soft_wrap=True)
 
 
+def diagnose_and_print(asked: Asked, *, other: Path | None, as_json: bool) -> None:
+    """Look the data over and print the findings, as sentences or as JSON."""
+    import headstart as hs
+    from headstart.modality.table import read_items
+
+    task = task_of(asked)
+    unseen = None
+    if other is not None:
+        if other.is_dir() != asked.data.is_dir():
+            raise hs.InputError(f"{other} and {asked.data} are not of one kind. Give --predict a folder of images beside a folder, or a table beside a table.")
+        if other.is_dir():
+            unseen = hs.Task.unlabelled_from_folder(other)
+        else:
+            items = read_items(other, text=asked.text, leave_out=[asked.target or ""])
+            unseen = hs.Task(task.kind, task.modality, hs.Domain(other.name, items))
+    found = hs.diagnose(task, unseen, seed=asked.seed)
+    print(json.dumps(plain(found), indent=1, ensure_ascii=False) if as_json else found)
+
+
 def task_of(asked: Asked) -> hs.Task:
     """Return the labelled task that was asked for."""
     import headstart as hs
@@ -204,6 +224,8 @@ def print_result(console: Console, result: Result) -> None:
         arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", with_interval(arm.cv), with_interval(arm.test))
     console.print(ranked, arms)
     console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
+    for sentence in result.outlook.sentences() if result.outlook is not None else ():
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"Shipped: {ARMS[result.shipped]}.", highlight=False)
     if result.stopped_by == "budget":
         console.print("The budget ended before the plan did; more time may find more.", highlight=False)

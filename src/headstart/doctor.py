@@ -1,0 +1,288 @@
+"""The data doctor: what is wrong with the data, before anything runs on them.
+
+Each finding says what, where, how sure, and what to do. A finding is a suspicion from simple features; a person decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.core import Inspection, Task
+from headstart.evaluate import folds
+from headstart.evidence import THINGS, name
+from headstart.methods import SIMPLE
+from headstart.modality import door
+from headstart.similarity.two_sample import classifier_test, pool
+from headstart.twins import ALIKE, fingerprints, near_pairs, normalised, numbers, shingles
+
+MOST = 4000  # cases that are compared pair by pair: 16 million cosines
+SHOWN = 12  # cases that a finding names
+FEW = 10  # of a class: five folds need two each
+UNEQUAL = 10.0  # largest class over smallest
+SMALL = 64  # pixels of the shorter side; a network trained at 224 sees such an image blown up 3.5 times
+MIXED_SIZES = 4.0  # longest median side of a tenth over that of another tenth
+UNLIKELY = 0.10  # probability of the given label below which it is suspected: where probabilities hold, one suspect of ten is right after all
+SURE = 0.01  # p-value from which a shift is told
+PERMUTATIONS = 199
+REPORTED = frozenset({"unreadable", "duplicates"})  # by every run
+PATTERNS = (r"((?:patient|subject|person|participant|case|pat|sub|pid)[-_ ]?\d+)", r"([A-Za-z]*\d+)[-_]\w+\.\w+$")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One suspicion: ``kind`` for programs, ``what`` in words, ``where`` names the first cases of ``count``, ``sure`` says how sure, ``do`` what to do."""
+
+    kind: str
+    what: str
+    where: tuple[str, ...]
+    count: int
+    sure: str
+    do: str
+
+    def __str__(self) -> str:
+        such = f" Such as {', '.join(self.where[:3])}." if self.where else ""
+        return f"{self.what} ({self.sure}).{such} {self.do}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings about ``n`` cases, the gravest first; none means that nothing was suspected, not that nothing is wrong."""
+
+    n: int
+    things: str
+    findings: tuple[Finding, ...]
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that were found."""
+        return tuple(f.kind for f in self.findings)
+
+    def __str__(self) -> str:
+        head = f"{self.n} {self.things}: " + (f"{len(self.findings)} findings." if self.findings else "nothing suspicious.")
+        return "\n".join([head, *(f"- {f}" for f in self.findings)])
+
+
+def diagnose(task: Task, other: Task | None = None, *, seed: int = 0) -> Diagnosis:
+    """Look a data set over before anything runs; ``other`` holds the inputs that will be predicted.
+
+    Images are read, nothing is trained but a simple model in folds, and no network runs. At most 4,000 cases are compared pair by pair.
+
+    Raises
+    ------
+    InputError
+        the task cannot be read.
+
+    Examples
+    --------
+    >>> from headstart.core import Domain
+    >>> texts = ["a fine film", "a dull book", "a long play", "an old song", "A fine film!", "rain until noon", "snow on the hills", "sun all day"]
+    >>> task = Task("classification", "text", Domain("t", texts, list("aaaabbbb")), ("a", "b"))
+    >>> diagnose(task).kinds()
+    ('contradiction', 'small class')
+    """
+    task, inspection = door(task.modality).inspect(task, skip_unreadable=True)
+    x = features(task)
+    found = cheap(task, inspection, x)
+    found += _noise(task, seed=seed)
+    if other is not None:
+        found += _shift(task, other, seed=seed)
+    return Diagnosis(len(task.target), THINGS[task.modality], tuple(found))
+
+
+def cheap(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
+    """Return what can be found without fitting anything; ``x`` are :func:`features` of the task."""
+    found = []
+    if inspection.unreadable:
+        names = tuple(inspection.unreadable)
+        found.append(_finding("unreadable", f"{len(names)} {THINGS[task.modality]} cannot be read", names, len(names), "certain", "Repair or remove them."))
+    found += _twins(task, inspection, x)
+    found += _classes(task)
+    if task.modality == "image":
+        found += _names(task)
+        found += _frames(task)
+    return found
+
+
+def features(task: Task) -> Any:
+    """Return rows (n, d) in which near duplicates are near, of the first 4,000 cases: fingerprints of images, shingles of texts; ``None`` for tables."""
+    items = task.target.x[:MOST]
+    if task.modality == "image":
+        from headstart.modality.simple import pixels
+
+        return fingerprints(pixels(items))
+    return shingles(items) if task.modality == "text" else None
+
+
+def notes(task: Task, inspection: Inspection, x: Any) -> list[str]:
+    """Return what a run says of its data, in sentences: the cheap findings, less what it reports anyway."""
+    return [str(one) for one in cheap(task, inspection, x) if one.kind not in REPORTED]
+
+
+def _finding(kind: str, what: str, where: Sequence[str], count: int, sure: str, do: str) -> Finding:
+    return Finding(kind, what, tuple(where[:SHOWN]), count, sure, do)
+
+
+def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
+    """Equal and near-equal cases: with other labels, in other groups, and the rest."""
+    pairs = _pairs(task, inspection, x)
+    y, groups, things = task.target.y, task.target.groups, THINGS[task.modality]
+    found = []
+    clash = [p for p in pairs if y is not None and task.labels and y[p[0]] != y[p[1]]]
+    if clash:
+        what = f"{len(clash)} pairs of {things} are equal or nearly so, under different labels"
+        found.append(
+            _finding("contradiction", what, _named(task, clash), len(clash), "one of each pair is wrong, if they show one thing", "Correct the labels.")
+        )
+    split = [p for p in pairs if groups is not None and str(groups[p[0]]) != str(groups[p[1]])]
+    if split:
+        what = f"{len(split)} pairs of {things} are equal or nearly so, in different groups"
+        found.append(_finding("leak across groups", what, _named(task, split), len(split), "likely", "Give both the same group, or leave one out."))
+    same = [p for p in pairs if inspection.digests[p[0]] == inspection.digests[p[1]] and p not in set(clash)]
+    if same:
+        what = f"{len(same)} pairs of {things} are equal"
+        found.append(_finding("duplicates", what, _named(task, same), len(same), "certain", "Nothing need be done: they are kept on one side of a split."))
+    near = [p for p in pairs if inspection.digests[p[0]] != inspection.digests[p[1]] and p not in set(clash) and p not in set(split)]
+    if near and (groups is None):
+        what = f"{len(near)} pairs of {things} are nearly equal"
+        do = "Give each pair one group (--group-by), or leave one of each out: a split may divide them."
+        found.append(_finding("near duplicates", what, _named(task, near), len(near), "likely", do))
+    return found
+
+
+def _pairs(task: Task, inspection: Inspection, x: Any) -> list[tuple[int, int]]:
+    """Pairs i < j of equal or nearly equal cases; of many alike, each with the first of them."""
+    keys = [normalised(t) or t for t in task.target.x] if task.modality == "text" else list(inspection.digests)
+    first: dict[str, int] = {}
+    pairs = {(first[key], i) for i, key in enumerate(keys) if first.setdefault(key, i) != i}
+    if task.modality in ALIKE:
+        pairs |= set(near_pairs(x, least=ALIKE[task.modality]))
+    return sorted(pairs)
+
+
+def _named(task: Task, pairs: Sequence[tuple[int, int]]) -> list[str]:
+    return [f"{name(task, i)} = {name(task, j)}" for i, j in pairs[:SHOWN]]
+
+
+def _classes(task: Task) -> list[Finding]:
+    if not task.labels or task.target.y is None:
+        return []
+    counts = Counter(str(v) for v in task.target.y)
+    found = []
+    small = {label: n for label, n in counts.items() if n < FEW}
+    if small:
+        where = [f"{label} {n}" for label, n in sorted(small.items(), key=lambda one: one[1])]
+        what = f"{len(small)} classes have fewer than {FEW} cases"
+        found.append(_finding("small class", what, where, len(small), "certain", "Add cases, join classes, or leave them out: folds can hardly measure them."))
+    most, least = max(counts.values()), min(counts.values())
+    if most >= UNEQUAL * least:
+        what = f"The largest class has {most} cases, the smallest {least}"
+        found.append(_finding("imbalance", what, (), least, "certain", "Read balanced accuracy, not accuracy; add cases of the rare classes first."))
+    return found
+
+
+def _names(task: Task) -> list[Finding]:
+    """File names that look as if several images come from one patient, where nothing says so."""
+    if task.target.groups is not None:
+        return []
+    paths = [str(p).replace("\\", "/") for p in task.target.x if not isinstance(p, np.ndarray)]
+    for pattern in PATTERNS:
+        matches = [m.group(1) for p in paths if (m := re.search(pattern, "/".join(p.split("/")[-2:]), re.IGNORECASE))]
+        ids = Counter(matches)
+        if len(matches) >= 0.8 * len(task.target) and 3 <= len(ids) <= 0.7 * len(matches):
+            where = [f"{one} {n}" for one, n in ids.most_common(SHOWN)]
+            what = f"File names look like {len(ids)} patients, sites or series with several images each"
+            return [_finding("groups in names", what, where, len(ids), "a guess from names", f"If so, keep them whole: --group-by '{pattern}'.")]
+    return []
+
+
+def _frames(task: Task) -> list[Finding]:
+    """Sizes and colours that do not go together, or that give the class away."""
+    from headstart.modality.image import frames
+
+    picked = np.linspace(0, len(task.target) - 1, min(200, len(task.target))).round().astype(int)
+    seen = frames([task.target.x[i] for i in picked])
+    sides, grey = np.array([min(f.width, f.height) for f in seen]), np.array([f.is_grey for f in seen])
+    found = []
+    if 0.02 < grey.mean() < 0.98:
+        what = f"{grey.mean():.0%} of the images are grey, the others in colour"
+        found.append(_finding("mixed colours", what, (), int(grey.sum()), f"{len(seen)} looked at", "Make them alike, if colour says how they were taken."))
+    low, high = np.quantile(sides, [0.05, 0.95])
+    if high >= MIXED_SIZES * low:
+        what = f"The shorter side is {low:.0f} pixels in some images and {high:.0f} in others"
+        found.append(_finding("mixed sizes", what, (), len(seen), f"{len(seen)} looked at", "Check that sizes do not tell the class or the device."))
+    if np.median(sides) < SMALL:
+        what = f"The images are small, {np.median(sides):.0f} pixels in the median"
+        found.append(
+            _finding(
+                "small images", what, (), len(seen), f"{len(seen)} looked at", "Networks trained at 224 pixels see them blown up; use larger ones if there are."
+            )
+        )
+    return found
+
+
+def _noise(task: Task, *, seed: int) -> list[Finding]:
+    """Labels that a simple model, fitted without the case, finds nearly impossible (confident learning; Northcutt et al. 2021)."""
+    if not task.labels or task.target.y is None or min(Counter(task.codes).values()) < FEW // 2:
+        return []
+    y = np.asarray(task.codes)
+    rows = np.arange(len(y)) if len(y) <= MOST else np.sort(np.random.default_rng(seed).choice(len(y), MOST, replace=False))
+    groups = None if task.target.groups is None else [task.target.groups[i] for i in rows]
+    X, proba = _simple(task, rows), np.zeros((len(rows), len(task.labels)))
+    for train, test in folds(y[rows], groups=groups, k=5, seed=seed):
+        estimator = SIMPLE[task.modality](model="linear" if task.modality == "text" else "svm").estimator(seed=seed).fit(X[train], y[rows][train])
+        proba[np.ix_(test, estimator.classes_)] = estimator.predict_proba(X[test])
+    own, guess = proba[np.arange(len(rows)), y[rows]], proba.argmax(axis=1)
+    usual = np.array([proba[y[rows] == c, c].mean() for c in range(len(task.labels))])  # the confidence in a class among its own cases
+    suspects = np.flatnonzero((guess != y[rows]) & (own < UNLIKELY) & (proba.max(axis=1) >= usual[guess]))
+    if not len(suspects):
+        return []
+    order = suspects[np.argsort(own[suspects], kind="stable")]
+    where = [f"{name(task, int(rows[i]))} is {task.labels[y[rows[i]]]}, looks like {task.labels[guess[i]]}" for i in order[:SHOWN]]
+    right = float(np.mean(guess == y[rows]))
+    what = f"{len(suspects)} labels look wrong"
+    return [_finding("label noise", what, where, len(suspects), f"by a simple model that is right in {right:.0%}", "Look at them; the list is sorted.")]
+
+
+def _simple(task: Task, rows: np.ndarray) -> Any:
+    """What the modality's simple model learns from."""
+    if task.modality == "image":
+        from headstart.modality.simple import handmade
+
+        return handmade([task.target.x[i] for i in rows])
+    items = np.empty(len(rows), dtype=object)
+    items[:] = [task.target.x[i] for i in rows]
+    return items
+
+
+def _shift(task: Task, other: Task, *, seed: int) -> list[Finding]:
+    """Can a classifier tell what will be predicted from what is trained on?"""
+    x, xs = _side_by_side(task, other)
+    test = classifier_test(pool(x, xs, seed=seed, most=500), permutations=PERMUTATIONS)
+    if test.p > SURE:
+        return []
+    what = f"What will be predicted differs from the training data: a classifier tells them apart with an AUC of {test.value:.2f}"
+    do = "Scores measured here may not hold there; label some of those and add them."
+    return [_finding("shift", what, (), len(other.target), f"p = {test.p:.3f}, {test.n} + {test.m} cases", do)]
+
+
+def _side_by_side(task: Task, other: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Dense features of both, made alike."""
+    if task.modality == "image":
+        from headstart.modality.simple import handmade
+
+        return handmade(task.target.x[:MOST]), handmade(other.target.x[:MOST])
+    both, n = [*task.target.x, *other.target.x], len(task.target)
+    if task.modality == "tabular":
+        shared = set(task.target.x[0]) & set(other.target.x[0])
+        rows = numbers([{k: v for k, v in row.items() if k in shared} for row in both])
+        return rows[:n], rows[n:]
+    from sklearn.decomposition import TruncatedSVD
+
+    sparse = shingles(both)
+    dense = TruncatedSVD(min(50, sparse.shape[1] - 1), random_state=0).fit_transform(sparse)
+    return dense[:n], dense[n:]
