@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headstart.result import Score, built, plain
+from headstart.records import built, plain
+from headstart.result import Score
 
 ASSESSMENT_FORMAT = 1
 Advice = Literal["transfer", "do not transfer", "undecided", "unknown"]

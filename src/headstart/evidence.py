@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from headstart.cases import Case
 from headstart.core import Inspection, Source, Task
 from headstart.evaluate import expected_calibration_error, interval_of_mean, log_loss, metric, scale, share_tested
 from headstart.learner import Candidate
 from headstart.methods.method import View
 from headstart.modality import door
-from headstart.result import Calibration, Case, Confusion, Coverage, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Scatter, Score
+from headstart.result import Calibration, Confusion, Coverage, CurvePoint, FeatureMap, Found, Mistake, RankedSource, Scatter, Score
 from headstart.search import Arena, Clock
 from headstart.train import OutOfTime
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from headstart.activations.engines import available
 from headstart.activations.store import Store, default_root
+from headstart.cases import read_cases
 from headstart.core import Backbone, InputError, Net, Source, Task
 from headstart.evaluate import scale
 from headstart.learner import Fitted, outputs
@@ -28,7 +29,7 @@ from headstart.methods.method import View
 from headstart.modality import door
 from headstart.modality.image import list_images
 from headstart.modality.table import read_items
-from headstart.result import CASES_FILE, RESULT_FILE, TIMES_FILE, PredictedValue, Prediction, Predictions, Result, read_cases
+from headstart.result import CASES_FILE, RESULT_FILE, TIMES_FILE, PredictedValue, Prediction, Predictions, Result
 from headstart.sources import twin
 from headstart.views import Views
 

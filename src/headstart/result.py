@@ -6,13 +6,15 @@ Seconds live in ``Result.times`` and in their own file: a repeated run gives the
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_type_hints
+from typing import Any, Literal, Protocol, TypeAlias
+
+from headstart.cases import Case, write_cases
+from headstart.records import built, plain
 
 FORMAT = 2
 RESULT_FILE = "result.json"
@@ -274,16 +276,6 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Case:
-    """An input of the run as it was divided: an image's path, or a text. ``group`` is a number that cases which are never split share, or empty."""
-
-    input: str
-    target: str
-    part: Literal["train", "held out"]
-    group: str = ""
-
-
-@dataclass(frozen=True)
 class Provenance:
     """How to repeat the run: command, seed, versions and hashes."""
 
@@ -371,22 +363,6 @@ class Result:
         return result
 
 
-def write_cases(cases: Sequence[Case], path: Path) -> None:
-    """Write cases as CSV, in order; nothing where there are none (arrays in memory, rows of a table)."""
-    if cases:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogatepass") as file:
-            csv.writer(file).writerows([[f.name for f in dataclasses.fields(Case)], *(dataclasses.astuple(case) for case in cases)])
-
-
-def read_cases(path: Path) -> tuple[Case, ...]:
-    """Read what :func:`write_cases` wrote; none where it wrote nothing."""
-    if not path.exists():
-        return ()
-    csv.field_size_limit(2**27)
-    with path.open(newline="", encoding="utf-8", errors="surrogatepass") as file:
-        return tuple(Case(**row) for row in csv.DictReader(file))  # type: ignore[arg-type]
-
-
 def rounded(count: int) -> int:
     """Return a forecast count with two digits, rounded up: more would pretend to know.
 
@@ -404,31 +380,3 @@ def counted(parameters: int) -> str:
     ('3.4 M', '25 k')
     """
     return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters / 1e3:.0f} k"
-
-
-def plain(value: Any) -> Any:
-    """Return findings as what JSON knows: dataclasses and mappings as objects, tuples as lists."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
-
-
-def built(kind: Any, values: Any) -> Any:
-    """Return findings of that kind from what :func:`plain` made of them."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        return kind(**{k: built(hints[k], v) for k, v in values.items()})
-    args = getattr(kind, "__args__", ())
-    origin = getattr(kind, "__origin__", None)
-    if values is None or origin is Literal:
-        return values
-    if origin is tuple:
-        inner: tuple[Any, ...] = args[:1] * len(values) if Ellipsis in args else args
-        return tuple(built(a, v) for a, v in zip(inner, values, strict=True))
-    if origin is None and args:  # X | None
-        return built(next(a for a in args if a is not type(None)), values)
-    return values

@@ -29,7 +29,8 @@ from headstart.learner import Candidate, Fitted
 from headstart.methods.method import View, space
 from headstart.methods.model.multitask import MultiTask, places
 from headstart.modality import door
-from headstart.result import Predictions, Score, Verdict, plain
+from headstart.records import plain
+from headstart.result import Predictions, Score, Verdict
 from headstart.runs import parse_budget
 from headstart.search import Clock, Ledger
 from headstart.stacking import Drawn, Stack, labelled, splits, stacked

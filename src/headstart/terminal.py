@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from headstart.result import PredictedValue, Prediction, Result, Score, counted, plain
+from headstart.records import plain
+from headstart.result import PredictedValue, Prediction, Result, Score, counted
 
 if TYPE_CHECKING:
     import headstart as hs
