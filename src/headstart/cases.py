@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Case:
 
     input: str
     target: str
-    part: Literal[train, "held out"]
+    part: Literal["train", "held out"]
     group: str = ""
 
 
