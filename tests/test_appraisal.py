@@ -12,10 +12,11 @@ import pytest
 
 import headstart as hs
 from headstart import appraisal
-from headstart.assessment import Assessment
+from headstart.assessment import AssessedSource, Assessment, Gain
 from headstart.bench import divide
 from headstart.core import Domain, InputError, Task
 from headstart.modality import door
+from headstart.result import Score
 
 N = 72
 
@@ -207,3 +208,22 @@ def test_the_command_refuses_in_one_line(tmp_path: Path) -> None:
     done = headstart("assess", tmp_path / "t.csv")
     assert done.returncode == 2
     assert done.stderr.strip() == f"headstart: {tmp_path / 't.csv'} is a table; --target is needed for its rows to be assessed, or --text for its texts."
+
+
+@pytest.mark.parametrize(("sources", "advice"), [(1, "transfer"), (2, "transfer"), (3, "undecided")])
+def test_the_best_of_many_must_be_the_surer_of_itself(sources: int, advice: str) -> None:
+    score = Score("balanced accuracy", 0.8, interval=(0.7, 0.9), n=100, view="feature")
+    nothing = {
+        "parameters": 1,
+        "dim": 1,
+        "licence": "",
+        "trained_on": "",
+        "fine_tuned": None,
+        "stages": (),
+        "stages_kept": (),
+        "scores": (),
+        "nearest": (),
+        "facts": "",
+    }
+    told = [AssessedSource(name=f"s{i}", frozen=score, gain=Gain(0.05, (0.01, 0.09), 0.02, 5), data="", why="", **nothing) for i in range(sources)]  # type: ignore[arg-type]
+    assert appraisal._advice(told, score, 2)[0] == advice

@@ -311,6 +311,7 @@ def _why(frozen: Score, gain: Gain, promise: Promise, sight: Sight) -> str:
 
 
 def _advice(sources: Sequence[AssessedSource], baseline: Score, classes: int) -> tuple[Advice, str]:
+    """Advise on the best source. It was chosen on the folds that judge it, so that its risk counts once for each source to choose from (Bonferroni)."""
     best = sources[0]
     if best.gain is None:
         return "unknown", ""
@@ -318,8 +319,10 @@ def _advice(sources: Sequence[AssessedSource], baseline: Score, classes: int) ->
     name = metric(classes)
     measured = f"{best.name} leads: {name} {best.frozen.value if best.frozen else 0:.3f} frozen against {baseline.value:.3f} without transfer"
     risk = f"P(gain < 0) is {best.gain.p_harm:.2f}"
-    if low > 0:
+    if low > 0 and best.gain.p_harm * len(sources) <= (1.0 - best.gain.level) / 2.0:
         return "transfer", f"{measured}; {risk}. Transfer from it."
+    if low > 0:
+        return "undecided", f"{measured}; {risk}, but the best of {len(sources)} may look as good by chance. A run chooses anew in every fold, and would tell."
     if high <= 0:
         return "do not transfer", f"{measured}; {risk}. A simple model is the better choice, unless fine-tuning or more labels change that."
     return (
