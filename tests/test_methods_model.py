@@ -342,7 +342,9 @@ def test_numbers_are_learnt_as_well_as_classes(kind: type[Method]) -> None:
     given = numbers(96, 3, 8, 8)
     with torch.no_grad():
         features = source.backbone(given).double().numpy()
-        method = kind(steps=150, rate=1e-2, smoothing=0.0, dropout=0.0)  # type: ignore[call-arg]
+        # why: fastai's body learns at a hundredth of the rate, and its head from scratch in two short cycles
+        rate = 3e-2 if kind.name == "one-cycle" else 1e-2
+        method = kind(steps=150, rate=rate, smoothing=0.0, dropout=0.0)  # type: ignore[call-arg]
         x = source.backbone.below(method.view(source).cuts[0])(given).numpy()
     y = features @ np.linspace(-1, 1, 10) / features.std(axis=0)[0]  # a planted direction, which a head alone could learn
     y = (y - y.mean()) / y.std()
