@@ -1,9 +1,10 @@
 """What assessing costs: seconds of the forward passes, and of everything beside them.
 
-    python benchmarks/assess.py [--data DIR]
+    python benchmarks/assess.py [--data DIR] [--store DIR]
 
 All 2,624 solar cells (ELPV), probably functional against probably defective, of which 1,968 are looked at; the packaged sources, and with ``--data`` those of
-pool.py besides. The first call makes the features, the second finds them stored. Results go to RESULTS.md by hand.
+pool.py besides. The first call makes the features, the second finds them stored;
+with ``--store`` they are kept for the next run of this script. Results go to RESULTS.md by hand.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def cells(folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--store", type=Path, default=None)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["HEADSTART_CACHE"] = str(Path(scratch) / "store")
+        os.environ["HEADSTART_CACHE"] = str(options.store or Path(scratch) / "store")
         task = hs.Task.from_folder(cells(Path(scratch) / "cells"))
         sources = pool.sources(options.data)
         if options.data is None:
