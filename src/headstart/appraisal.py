@@ -75,7 +75,7 @@ def assess(
     Returns
     -------
     Assessment, its sources best first: by the mean of three scores on cases left out, ridge in folds, ridge with each case left out, and the nearest
-    neighbour. What past tasks teach ranked no better on real ones (benchmarks/RESULTS.md), so that it makes the forecast but not the order.
+    neighbour. What past tasks teach ranked as well on real ones, not better (benchmarks/RESULTS.md): it makes the forecast, not the order.
 
     Raises
     ------
