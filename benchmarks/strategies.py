@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import pool
+from collect import rows_of
 from headstart import sources
 from headstart.activations.store import Store, default_root
 from headstart.core import Source
@@ -110,10 +111,6 @@ def cell(out: Path, done: set[Any], name: str, target: pool.Target, views: Views
             file.write(json.dumps(row) + "\n")
         done.add(key(row))
         print(f"{name}, {per_class} of each class, seed {seed}, {method}: {reached[picked]:.3f}, {row['seconds']:.1f} s", flush=True)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -133,6 +133,7 @@ def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
     y, groups, things = task.target.y, task.target.groups, THINGS[task.modality]
     found = []
     clash = [p for p in pairs if y is not None and task.labels and y[p[0]] != y[p[1]]]
+    clashing = set(clash)
     if clash:
         what = f"{len(clash)} pairs of {things} are equal or nearly so, under different labels"
         found.append(
@@ -142,11 +143,12 @@ def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
     if split:
         what = f"{len(split)} pairs of {things} are equal or nearly so, in different groups"
         found.append(_finding("leak across groups", what, _named(task, split), len(split), "likely", "Give both the same group, or leave one out."))
-    same = [p for p in pairs if inspection.digests[p[0]] == inspection.digests[p[1]] and p not in set(clash)]
+    told = {*clash, *split}
+    same = [p for p in pairs if inspection.digests[p[0]] == inspection.digests[p[1]] and p not in clashing]
     if same:
         what = f"{len(same)} pairs of {things} are equal"
         found.append(_finding("duplicates", what, _named(task, same), len(same), "certain", "Nothing need be done: they are kept on one side of a split."))
-    near = [p for p in pairs if inspection.digests[p[0]] != inspection.digests[p[1]] and p not in set(clash) and p not in set(split)]
+    near = [p for p in pairs if inspection.digests[p[0]] != inspection.digests[p[1]] and p not in told]
     if near and (groups is None):
         what = f"{len(near)} pairs of {things} are nearly equal"
         do = "Give each pair one group (--group-by), or leave one of each out: a split may divide them."
@@ -204,8 +206,7 @@ def _frames(task: Task) -> list[Finding]:
     """Sizes and colours that do not go together, or that give the class away."""
     from headstart.modality.image import frames
 
-    picked = np.linspace(0, len(task.target) - 1, min(200, len(task.target))).round().astype(int)
-    seen = frames([task.target.x[i] for i in picked])
+    seen = frames(task.target.x)
     sides, grey = np.array([min(f.width, f.height) for f in seen]), np.array([f.is_grey for f in seen])
     found = []
     if 0.02 < grey.mean() < 0.98:

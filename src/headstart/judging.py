@@ -16,7 +16,7 @@ from headstart.bench import FOLDS, Bench
 from headstart.core import InputError
 from headstart.evaluate import Split, interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
 from headstart.guard import judge, resampled_t
-from headstart.learner import Candidate, Fitted, learn
+from headstart.learner import Candidate, Fitted
 from headstart.methods import METHODS, Method
 from headstart.methods.method import Arm as ArmName
 from headstart.result import Arm, Score, Trial, Verdict
@@ -49,8 +49,7 @@ def fit_chosen(bench: Bench) -> dict[ArmName, Chosen]:
         candidate = bench.search.candidates[trial.number]
         deadline = late if arm == "fine-tuned" else math.inf
         try:
-            given = {"classes": bench.classes, "seed": bench.seed, "groups": bench.groups, "settings": bench.arena.settings}
-            fitted = learn(candidate, bench.arena.views, bench.train, bench.y, **given, deadline=deadline)  # type: ignore[arg-type]
+            fitted = bench.arena.fitted(candidate, bench.train, deadline=deadline)
         except OutOfTime:
             bench.search.ran_out = True
             continue

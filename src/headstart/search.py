@@ -25,7 +25,7 @@ import numpy as np
 from headstart.core import InputError, Source
 from headstart.evaluate import balanced_accuracy, r2, score
 from headstart.keeping import Settings
-from headstart.learner import Candidate, learn, with_params
+from headstart.learner import Candidate, Fitted, learn, with_params
 from headstart.methods.method import Arm, Closed, Knob, Method, space
 from headstart.result import Trial
 from headstart.train import PLAIN, OutOfTime
@@ -102,6 +102,11 @@ class Arena:
     groups: np.ndarray | None = None
     settings: Settings = PLAIN
 
+    def fitted(self, candidate: Candidate, rows: np.ndarray, *, deadline: float) -> Fitted:
+        """Return the candidate fitted on those rows. Raises ``OutOfTime``."""
+        given = {"classes": self.classes, "seed": self.seed, "groups": self.groups, "settings": self.settings}
+        return learn(candidate, self.views, rows, self.y, **given, deadline=deadline)  # type: ignore[arg-type]
+
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
         """Return the probabilities (n_test, c), or numbers (n_test, 1), of one fold and the seconds they took. Raises ``OutOfTime``."""
         groups = None if self.groups is None else self.groups[train].tolist()
@@ -112,9 +117,7 @@ class Arena:
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
-            given = {"classes": self.classes, "seed": self.seed, "groups": self.groups, "settings": self.settings}
-            fitted = learn(candidate, self.views, train, self.y, **given, deadline=deadline)  # type: ignore[arg-type]
-            return fitted.output(self.views.array(candidate.view)[test])
+            return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.view)[test])
 
         return self.ledger.outcome(key, make)
 

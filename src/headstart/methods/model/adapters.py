@@ -122,7 +122,7 @@ class LoRA(Adapter):
 
 
 @dataclass(frozen=True)
-class RsLoRA(Adapter):
+class RsLoRA(LoRA):
     """LoRA with the scale alpha / sqrt(r), with which a larger rank does not learn more slowly (Kalajdzievski 2023).
 
     Parameters
@@ -135,27 +135,17 @@ class RsLoRA(Adapter):
     name: ClassVar[str] = "rs-lora"
     paper: ClassVar[str] = "Kalajdzievski 2023, A rank stabilization scaling factor for fine-tuning with LoRA"
     limits: ClassVar[str] = "as LoRA; at rank 8 it is LoRA with a scale of 2.8"
-    needs: ClassVar[frozenset[str]] = frozenset({"layers"})
 
-    depth: int = knob(0, choices=(0, 1))
     r: int = knob(8, choices=(8, 16, 32))
     alpha: int = knob(8, choices=(8, 16))
     rate: float = knob(3e-3, low=3e-4, high=5e-3, log=True)  # why: 1e-2 is too much at this scale (LOG.md)
-    steps: int = knob(50, choices=(50, 100, 200))
-    smoothing: float = knob(0.1, choices=(0.0, 0.1))
-    dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
-
-    def takes(self, module: nn.Module) -> bool:
-        return is_plain(module) or is_gpt_layer(module)
 
     def config(self, **given: Any) -> Any:
-        from peft import LoraConfig
-
-        return LoraConfig(r=self.r, lora_alpha=self.alpha, use_rslora=True, **given)
+        return super().config(**given, use_rslora=True)
 
 
 @dataclass(frozen=True)
-class DoRA(Adapter):
+class DoRA(LoRA):
     """LoRA of a weight's direction, and a learnt length of each of its rows (Liu et al. 2024, eq. 5): m (W + BA) / |W + BA|.
 
     The gradient takes the length below as a constant, as in the paper's sec. 4.3.
@@ -168,24 +158,10 @@ class DoRA(Adapter):
     name: ClassVar[str] = "dora"
     paper: ClassVar[str] = "Liu et al. 2024, DoRA: weight-decomposed low-rank adaptation"
     limits: ClassVar[str] = "as LoRA, and every step takes the norm of every weight"
-    needs: ClassVar[frozenset[str]] = frozenset({"layers"})
     weight_decay: ClassVar[float] = 0.0  # why: a length that decays goes to 0, not to the source's
 
-    depth: int = knob(0, choices=(0, 1))
-    r: int = knob(8, choices=(4, 8, 16))
-    alpha: int = knob(8, choices=(8, 16, 32))
-    rate: float = knob(3e-3, low=3e-4, high=1e-2, log=True)
-    steps: int = knob(50, choices=(50, 100, 200))
-    smoothing: float = knob(0.1, choices=(0.0, 0.1))
-    dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
-
-    def takes(self, module: nn.Module) -> bool:
-        return is_plain(module) or is_gpt_layer(module)
-
     def config(self, **given: Any) -> Any:
-        from peft import LoraConfig
-
-        return LoraConfig(r=self.r, lora_alpha=self.alpha, use_dora=True, **given)
+        return super().config(**given, use_dora=True)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,13 +53,13 @@ class _Boosted(Relation):
     def _learn_alone(self, xs: np.ndarray, ys: np.ndarray) -> None:
         self.heads_, self.votes_, self.weights_ = [fit_head(self.final(), xs, ys)], np.ones(1), np.ones(len(xs))
 
+    @abstractmethod
     def _wrong(self, predicted: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
         """Return how wrong each of the n source and the target cases is, 0..1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _odds(self, error: float) -> float:
         """Return beta of an error on the target, less than 1 where it is better than chance."""
-        raise NotImplementedError
 
 
 class TrAdaBoost(ClassifierMixin, _Boosted):

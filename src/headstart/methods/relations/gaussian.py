@@ -120,7 +120,23 @@ def _deviation(x: np.ndarray) -> np.ndarray:
     return scale
 
 
-class CORAL(ClassifierMixin, Mapped):
+class _CORAL(Mapped):
+    """What both forms share: the map, and its settings."""
+
+    def __init__(self, estimator: Any = None, *, reg: float = 1.0, scale: bool = True) -> None:
+        self.estimator = estimator
+        self.reg = reg
+        self.scale = scale
+
+    def _align(self, domains: Domains) -> None:
+        self.map_ = coral(domains.xs, domains.xt, reg=self.reg, scale=self.scale)
+
+    def _source(self, X: np.ndarray) -> np.ndarray:
+        moved: np.ndarray = self.map_(X)
+        return moved
+
+
+class CORAL(ClassifierMixin, _CORAL):
     """Classify the target by a head on source cases whose covariance was made the target's (Sun, Feng & Saenko 2016).
 
     Parameters
@@ -140,20 +156,8 @@ class CORAL(ClassifierMixin, Mapped):
     paper: ClassVar[str] = "Sun et al. 2016, Return of frustratingly easy domain adaptation"
     limits: ClassVar[str] = "linear; harms where the classes' shares differ between the domains, for means and covariances follow them"
 
-    def __init__(self, estimator: Any = None, *, reg: float = 1.0, scale: bool = True) -> None:
-        self.estimator = estimator
-        self.reg = reg
-        self.scale = scale
 
-    def _align(self, domains: Domains) -> None:
-        self.map_ = coral(domains.xs, domains.xt, reg=self.reg, scale=self.scale)
-
-    def _source(self, X: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = self.map_(X)
-        return moved
-
-
-class CORALRegressor(RegressorMixin, Mapped):
+class CORALRegressor(RegressorMixin, _CORAL):
     """:class:`CORAL` for numbers.
 
     Examples
@@ -166,18 +170,6 @@ class CORALRegressor(RegressorMixin, Mapped):
     name: ClassVar[str] = "coral"
     paper: ClassVar[str] = CORAL.paper
     limits: ClassVar[str] = "linear; harms where the targets are spread differently in the two domains"
-
-    def __init__(self, estimator: Any = None, *, reg: float = 1.0, scale: bool = True) -> None:
-        self.estimator = estimator
-        self.reg = reg
-        self.scale = scale
-
-    def _align(self, domains: Domains) -> None:
-        self.map_ = coral(domains.xs, domains.xt, reg=self.reg, scale=self.scale)
-
-    def _source(self, X: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = self.map_(X)
-        return moved
 
 
 class LinearOT(ClassifierMixin, Mapped):

@@ -6,6 +6,7 @@ Each step seeks directions for the pseudo-labels of the last, and a head on them
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,9 +27,24 @@ class Joint(Components):
     steps_ : steps that were made; fewer than ``steps`` where no pseudo-label changed
     """
 
-    n_components: int | None
-    ridge: float
-    steps: int
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_components: int | None = None,
+        ridge: float = 0.1,
+        steps: int = 10,
+        kernel: str = "linear",
+        gamma: float | None = None,
+        unit: bool = True,
+    ) -> None:
+        self.estimator = estimator
+        self.n_components = n_components
+        self.ridge = ridge
+        self.steps = steps
+        self.kernel = kernel
+        self.gamma = gamma
+        self.unit = unit
 
     def _align(self, domains: Domains) -> None:
         lifted = self._lifted(domains)
@@ -46,9 +62,9 @@ class Joint(Components):
             if before is not None and np.array_equal(before, pseudo):
                 break
 
+    @abstractmethod
     def _pull_and_push(self, source: np.ndarray, m: int, pseudo: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return E (n + m, p) and R (n + m, q) of M = E E' - R R' for class codes (n,) and pseudo-labels (m,), ``None`` before the first."""
-        raise NotImplementedError
 
 
 class JDA(ClassifierMixin, Joint):
@@ -80,25 +96,6 @@ class JDA(ClassifierMixin, Joint):
     name: ClassVar[str] = "jda"
     paper: ClassVar[str] = "Long et al. 2013, Transfer feature learning with joint distribution adaptation"
     limits: ClassVar[str] = "builds on its own pseudo-labels: where the first are mostly wrong, classes are brought together wrongly"
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        n_components: int | None = None,
-        ridge: float = 0.1,
-        steps: int = 10,
-        kernel: str = "linear",
-        gamma: float | None = None,
-        unit: bool = True,
-    ) -> None:
-        self.estimator = estimator
-        self.n_components = n_components
-        self.ridge = ridge
-        self.steps = steps
-        self.kernel = kernel
-        self.gamma = gamma
-        self.unit = unit
 
     def _pull_and_push(self, source: np.ndarray, m: int, pseudo: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         c = len(self.classes_)
@@ -144,15 +141,9 @@ class BDA(ClassifierMixin, Joint):
         gamma: float | None = None,
         unit: bool = True,
     ) -> None:
-        self.estimator = estimator
+        super().__init__(estimator, n_components=n_components, ridge=ridge, steps=steps, kernel=kernel, gamma=gamma, unit=unit)
         self.balance = balance
         self.weighted = weighted
-        self.n_components = n_components
-        self.ridge = ridge
-        self.steps = steps
-        self.kernel = kernel
-        self.gamma = gamma
-        self.unit = unit
 
     def _pull_and_push(self, source: np.ndarray, m: int, pseudo: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         n, c = len(source), len(self.classes_)
@@ -202,14 +193,8 @@ class JPDA(ClassifierMixin, Joint):
         gamma: float | None = None,
         unit: bool = True,
     ) -> None:
-        self.estimator = estimator
+        super().__init__(estimator, n_components=n_components, ridge=ridge, steps=steps, kernel=kernel, gamma=gamma, unit=unit)
         self.apart = apart
-        self.n_components = n_components
-        self.ridge = ridge
-        self.steps = steps
-        self.kernel = kernel
-        self.gamma = gamma
-        self.unit = unit
 
     def _pull_and_push(self, source: np.ndarray, m: int, pseudo: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         n, c = len(source), len(self.classes_)

@@ -6,6 +6,7 @@ multiplies the classifier's probabilities by target share over source share.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -133,9 +134,9 @@ class LabelShift(Relation):
         self.shares_ = shares
         self.weights_ = (shares / self.source_shares_)[codes]
 
+    @abstractmethod
     def _shares(self, domains: Domains, proba: np.ndarray) -> np.ndarray:
         """Return the shares (c,) among target cases without a label, whose uncorrected probabilities (m, c) are given."""
-        raise NotImplementedError
 
 
 class BBSE(ClassifierMixin, LabelShift):

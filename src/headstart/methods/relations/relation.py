@@ -6,6 +6,7 @@ source cases. Without a target all three are plain training of the head.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -45,7 +46,7 @@ def _gives_probabilities(method: Any) -> bool:
     return is_classifier(method) and hasattr(method.final(), "predict_proba")
 
 
-class Relation(BaseEstimator):
+class Relation(BaseEstimator, ABC):
     """The interface: a method learns from two domains what its head is trained on, and how a target case looks to that head.
 
     Attributes
@@ -94,8 +95,9 @@ class Relation(BaseEstimator):
         X = enter_predict(self, X)
         return proba_of(self.head_, self._seen(X) if self.related_ else X, self.classes_)
 
+    @abstractmethod
     def _learn(self, domains: Domains) -> None:
-        raise NotImplementedError
+        """Fit the head on what the method makes of the two domains."""
 
     def _learn_alone(self, xs: np.ndarray, ys: np.ndarray) -> None:
         self.head_ = fit_head(self.final(), xs, ys)
@@ -124,8 +126,9 @@ class Mapped(Relation):
         X = np.vstack([moved, self._seen(domains.xt[domains.known])]) if len(yt) else moved
         self.head_ = fit_head(self.final(), X, np.concatenate([domains.ys, yt]))
 
+    @abstractmethod
     def _align(self, domains: Domains) -> None:
-        raise NotImplementedError
+        """Learn how the domains are brought together."""
 
     def _source(self, X: np.ndarray) -> np.ndarray:
         return X
@@ -158,5 +161,6 @@ class Weighted(Relation):
         self.weights_ = weights
         self.effective_ = float(weights.sum() ** 2 / (weights @ weights))
 
+    @abstractmethod
     def _weigh(self, domains: Domains) -> np.ndarray:
-        raise NotImplementedError
+        """Return weights (n,) of the source cases, none negative."""

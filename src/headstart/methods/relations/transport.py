@@ -6,6 +6,7 @@ it ``reg`` has no unit: features in metres or millimetres, and domains near or f
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,8 +83,9 @@ class Transported(Mapped):
         moved: np.ndarray = X + self.moved_[nearest] - self.cases_[nearest]
         return moved
 
+    @abstractmethod
     def _plan(self, M: np.ndarray, domains: Domains) -> np.ndarray:
-        raise NotImplementedError
+        """Return the plan (n, m) for costs (n, m)."""
 
 
 def exact_plan(M: np.ndarray) -> np.ndarray:
@@ -166,7 +168,15 @@ class OT(ClassifierMixin, Transported):
         return exact_plan(M)
 
 
-class EntropicOT(ClassifierMixin, Transported):
+class _Entropic(Transported):
+    """What both forms share: the weight of the entropy."""
+
+    def __init__(self, estimator: Any = None, *, reg: float = 0.05) -> None:
+        self.estimator = estimator
+        self.reg = reg
+
+
+class EntropicOT(ClassifierMixin, _Entropic):
     """Classify by a head on source cases moved by entropic optimal transport (Courty et al. 2017).
 
     Parameters
@@ -189,15 +199,11 @@ class EntropicOT(ClassifierMixin, Transported):
     paper: ClassVar[str] = OT.paper
     limits: ClassVar[str] = "harms where the classes' shares differ between the domains; n m pairs in memory"
 
-    def __init__(self, estimator: Any = None, *, reg: float = 0.05) -> None:
-        self.estimator = estimator
-        self.reg = reg
-
     def _plan(self, M: np.ndarray, domains: Domains) -> np.ndarray:
         return entropic_plan(M, reg=self.reg)
 
 
-class EntropicOTRegressor(RegressorMixin, Transported):
+class EntropicOTRegressor(RegressorMixin, _Entropic):
     """:class:`EntropicOT` for numbers; labelled target cases join the head's training and do not bind the plan.
 
     Examples
@@ -210,10 +216,6 @@ class EntropicOTRegressor(RegressorMixin, Transported):
     name: ClassVar[str] = "ot-entropic"
     paper: ClassVar[str] = OT.paper
     limits: ClassVar[str] = "harms where the targets are spread differently in the two domains; n m pairs in memory"
-
-    def __init__(self, estimator: Any = None, *, reg: float = 0.05) -> None:
-        self.estimator = estimator
-        self.reg = reg
 
     def _plan(self, M: np.ndarray, domains: Domains) -> np.ndarray:
         return entropic_plan(costs(domains.xs, domains.xt), reg=self.reg)
