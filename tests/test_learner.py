@@ -9,8 +9,9 @@ import torch
 
 from headstart import sources
 from headstart.activations.store import Store
-from headstart.learner import Candidate, learn
-from headstart.methods import Scratch
+from headstart.learner import Candidate, Target, learn
+from headstart.methods import Closed, Scratch, View
+from headstart.methods.relations import CORAL
 from headstart.views import Views
 
 
@@ -29,3 +30,43 @@ def test_a_net_from_random_weights_is_the_same_whatever_drew_random_numbers_befo
     torch.manual_seed(7)
     learn(Candidate(method), views, np.arange(8), np.arange(8) % 2, classes=2, seed=0)
     assert torch.equal(torch.rand(1), first)
+
+
+class Aligned(Closed):
+    """CORAL on pixels, as a method."""
+
+    name, arm, level = "aligned", "frozen", "relation"
+
+    def view(self, source: object) -> View:
+        return View("pixels")
+
+    def estimator(self, *, seed: int) -> CORAL:
+        return CORAL()
+
+
+def test_an_estimator_that_takes_two_domains_gets_the_target_with_the_labels_that_are_known(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.integers(0, 255, (8, 8, 3)).astype(np.uint8) for _ in range(24)]
+    views = Views(items, [str(i) for i in range(24)], {}, Store(tmp_path))
+    y, ours, theirs, known = np.arange(24) % 2, np.arange(12), np.arange(12, 24), np.array([13, 14])
+    fitted = learn(Candidate(Aligned()), views, ours, y, classes=2, seed=0, target=Target(theirs, known))
+    x = views.array(View("pixels"))
+    labels = [None, 1, 0, *[None] * 9]
+    assert np.array_equal(fitted.output(x[theirs]), CORAL().fit(x[ours], y[ours], X_target=x[theirs], y_target=labels).predict_proba(x[theirs]))
+
+
+def test_an_estimator_of_one_domain_learns_from_the_known_labels_of_the_other_as_well(tmp_path: Path) -> None:
+    class Plain(Aligned):
+        def estimator(self, *, seed: int) -> object:  # type: ignore[override]
+            from sklearn.linear_model import LogisticRegression
+
+            return LogisticRegression()
+
+    rng = np.random.default_rng(0)
+    items = [rng.integers(0, 255, (8, 8, 3)).astype(np.uint8) for _ in range(24)]
+    views = Views(items, [str(i) for i in range(24)], {}, Store(tmp_path))
+    y, known = np.arange(24) % 2, np.array([13, 14])
+    fitted = learn(Candidate(Plain()), views, np.arange(12), y, classes=2, seed=0, target=Target(np.arange(12, 24), known))
+    both = learn(Candidate(Plain()), views, np.concatenate([np.arange(12), known]), y, classes=2, seed=0)
+    x = views.array(View("pixels"))
+    assert np.array_equal(fitted.output(x), both.output(x))

@@ -1,7 +1,7 @@
 """The one loop: frozen is frozen bit for bit, the same seed gives the same bits, and what it minimises is what was asked."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -285,3 +285,32 @@ def test_what_only_training_needs_is_gone_afterwards() -> None:
     assert not [name for name in served.state_dict() if "scaffold" in name]
     assert torch.equal(teacher.weight, weight)
     assert not teacher.training
+
+
+@dataclass(frozen=True)
+class Seeing(Plain):
+    """Writes down what batches it gets."""
+
+    seen: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list, compare=False)
+
+    def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
+        assert batch.unlabelled is not None
+        assert batch.unlabelled_rows is not None
+        assert batch.rows is not None
+        self.seen.append((batch.rows, batch.unlabelled_rows, batch.unlabelled))
+        return super().loss(net, batch, criterion)
+
+
+def test_every_batch_brings_as_many_cases_of_the_second_domain_and_each_of_them_comes_once_a_pass() -> None:
+    x, y = data()
+    other = (x[:40] + 1).astype(np.float32)
+    method = Seeing(steps=6)
+    net = method.build(Source("s"), features=None, y=y, classes=2, seed=0)
+    fit(method, net, x, y, seed=0, unlabelled=other, settings=Settings(batch=16, micro=5))
+    rows = torch.cat([r for _, r, _ in method.seen])
+    assert [len(r) for _, r, _ in method.seen][:4] == [5, 5, 5, 1]
+    assert rows[:40].sort().values.tolist() == list(range(40))
+    assert all(torch.equal(given, torch.from_numpy(other)[r]) for _, r, given in method.seen)
+    plain = Seeing(steps=6)
+    fit(plain, plain.build(Source("s"), features=None, y=y, classes=2, seed=0), x, y, seed=0, unlabelled=other[:8], settings=Settings(batch=16, micro=5))
+    assert all(torch.equal(a, b) for (a, _, _), (b, _, _) in zip(method.seen, plain.seen, strict=True))

@@ -286,15 +286,21 @@ class Net(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """Activations ``x`` (n, ...) and class codes ``y`` (n,), shares of classes (n, c) or numbers (n,); ``rows`` (n,) are their places among the cases."""
+    """Activations ``x`` (n, ...) and class codes ``y`` (n,), shares of classes (n, c) or numbers (n,); ``rows`` (n,) are their places among the cases.
+
+    Where two domains are given, ``unlabelled`` (n, ...) are as many cases of the domain that has no labels, ``unlabelled_rows`` their places there.
+    """
 
     x: Tensor
     y: Tensor
     rows: Tensor | None = None
+    unlabelled: Tensor | None = None
+    unlabelled_rows: Tensor | None = None
 
     def take(self, rows: Tensor) -> Batch:
-        """Return the batch of those of its cases."""
-        return Batch(self.x[rows], self.y[rows], None if self.rows is None else self.rows[rows])
+        """Return the batch of those of its cases, and of as many unlabelled ones."""
+        rest = (self.rows, self.unlabelled, self.unlabelled_rows)
+        return Batch(self.x[rows], self.y[rows], *(None if one is None else one[rows] for one in rest))
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class Settings:
         other = torch.randperm(len(batch.y))
         x, own = _pasted(batch.x, batch.x[other], own) if cuts else (own * batch.x + (1 - own) * batch.x[other], own)
         y = functional.one_hot(batch.y, classes).float() if classes else batch.y
-        return Batch(x, own * y + (1 - own) * y[other], batch.rows)
+        return dataclasses.replace(batch, x=x, y=own * y + (1 - own) * y[other])
 
 
 @dataclass

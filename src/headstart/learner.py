@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,25 @@ class Fitted:
         return outputs(self.model, x, classes=self.classes)
 
 
+@dataclass(frozen=True)
+class Target:
+    """The domain to move to, where it is not the one that labels come from: all its ``rows``, and those of them whose label is ``known``."""
+
+    rows: np.ndarray
+    known: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+
+    def labels(self, y: np.ndarray) -> list[Any] | None:
+        """Return the targets of its rows, ``None`` for each that is not known; ``None`` where none is.
+
+        >>> Target(np.array([4, 5]), np.array([5])).labels(np.arange(10))
+        [None, 5]
+        """
+        if not len(self.known):
+            return None
+        known = set(self.known.tolist())
+        return [y[row].item() if row in known else None for row in self.rows.tolist()]
+
+
 def learn(
     candidate: Candidate,
     views: Views,
@@ -76,12 +95,13 @@ def learn(
     classes: int,
     seed: int,
     groups: np.ndarray | None = None,
+    target: Target | None = None,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
     settings: Settings = PLAIN,
 ) -> Fitted:
     """Fit the candidate on those rows of the views; ``y`` and ``groups`` (n,) are of all rows; ``settings`` are those of
-    what is trained by the loop.
+    what is trained by the loop. With a ``target`` those rows are another domain's, which the model is to be moved away from.
 
     Raises
     ------
@@ -92,11 +112,19 @@ def learn(
     """
     method = candidate.method
     require(method, _source(candidate), classes=classes)
-    x = views.array(candidate.view)[rows]
+    whole = views.array(candidate.view)
     if isinstance(method, Closed):
         estimator = method.estimator(seed=seed)
-        inner = {"groups": groups[rows]} if groups is not None and has_fit_parameter(estimator, "groups") else {}
-        return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
+        beside = target is not None and has_fit_parameter(estimator, "X_target")
+        if target is not None and not beside:
+            rows = np.concatenate([rows, target.known])
+        inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and has_fit_parameter(estimator, "groups") else {}
+        if target is not None and beside:
+            inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
+        return Fitted(candidate, estimator.fit(whole[rows], y[rows], **inner), classes)
+    unlabelled = None if target is None else whole[target.rows]
+    rows = rows if target is None else np.concatenate([rows, target.known])
+    x = whole[rows]
     targets, centre, spread = _standardised(y[rows], classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
@@ -111,7 +139,7 @@ def learn(
         method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
-    net, _ = fit(method, net, x, targets, seed=seed, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
+    net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 

@@ -44,6 +44,7 @@ def fit(
     y: np.ndarray,
     *,
     seed: int,
+    unlabelled: np.ndarray | None = None,
     reduced: bool = False,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
@@ -61,6 +62,7 @@ def fit(
 
     Parameters
     ----------
+    unlabelled : activations (m, ...) of a second domain without labels; every batch then brings as many of them
     reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
@@ -86,16 +88,15 @@ def fit(
     who = learners(net, method)
     optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
     micro = settings.micro or size
-
-    def take(rows: Tensor | np.ndarray) -> Batch:
-        return Batch(_tensor(x, rows), targets[rows], torch.as_tensor(rows))
+    others = _beside(unlabelled, [len(b) for b in batches], seed=seed)
+    take = _Cases(x, targets, unlabelled).take
 
     def judge() -> float:
         return _loss_on(net, take(held), criterion, size=size)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique()), criterion)
+        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique(), _joined(others[:PREPARED])), criterion)
         state = Progress(keeps=max(1, settings.soup)) if resume is None else resume.restore(net, optimiser)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
@@ -104,7 +105,7 @@ def fit(
                 break
             factors = method.rates(len(net.body), step / method.steps)
             set_modes(net, who, factors, state.multiples, method)
-            batch = settings.mixed(take(batches[step]), classes=len(weights))
+            batch = settings.mixed(take(batches[step], others[step]), classes=len(weights))
             loss, micro = _backward(method, net, optimiser, batch, criterion, step=step, micro=micro, reduced=reduced)
             state.losses.append(loss)
             if step % max(1, len(taught) // size) == 0:
@@ -158,6 +159,35 @@ def _batches(taught: np.ndarray, steps: int, generator: torch.Generator, *, size
         rows = torch.randperm(n, generator=generator) if odds is None else torch.multinomial(odds, n, replacement=True, generator=generator)
         found += torch.from_numpy(taught)[rows[: per_pass * size]].split(size)
     return found[:steps]
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """What batches are taken from: activations, targets, and activations of a second domain where there is one."""
+
+    x: np.ndarray
+    y: Tensor
+    unlabelled: np.ndarray | None
+
+    def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None) -> Batch:
+        second = () if self.unlabelled is None or beside is None else (_tensor(self.unlabelled, beside), beside)
+        return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), *second)
+
+
+def _beside(unlabelled: np.ndarray | None, sizes: Sequence[int], *, seed: int) -> Sequence[Tensor | None]:
+    """Shuffled passes over the unlabelled cases, in batches of those sizes; drawn apart, so that labelled batches are what they are without them."""
+    if unlabelled is None:
+        return [None] * len(sizes)
+    generator = torch.Generator().manual_seed(seed + 1)
+    passes = [torch.randperm(len(unlabelled), generator=generator) for _ in range(-(-sum(sizes) // len(unlabelled)))]
+    parts: tuple[Tensor, ...] = torch.cat(passes)[: sum(sizes)].split(list(sizes))
+    return parts
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return the rows of several batches, each once."""
+    rows = [part for part in parts if part is not None]
+    return torch.cat(rows).unique() if rows else None
 
 
 def _backward(
