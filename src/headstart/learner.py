@@ -113,18 +113,16 @@ def learn(
     method = candidate.method
     require(method, _source(candidate), classes=classes)
     whole = views.array(candidate.view)
-    if isinstance(method, Closed):
-        estimator = method.estimator(seed=seed)
-        beside = target is not None and has_fit_parameter(estimator, "X_target")
-        if target is not None and not beside:
-            rows = np.concatenate([rows, target.known])
-        inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and has_fit_parameter(estimator, "groups") else {}
-        if target is not None and beside:
-            inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
-        return Fitted(candidate, estimator.fit(whole[rows], y[rows], **inner), classes)
-    unlabelled = None if target is None else whole[target.rows]
-    rows = rows if target is None else np.concatenate([rows, target.known])
+    estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
+    takes = {name for name in ("groups", "X_target") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}
+    if target is not None and "X_target" not in takes:
+        rows = np.concatenate([rows, target.known])
     x = whole[rows]
+    if isinstance(method, Closed):
+        inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and "groups" in takes else {}
+        if target is not None and "X_target" in takes:
+            inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
+        return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
     targets, centre, spread = _standardised(y[rows], classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
@@ -139,6 +137,7 @@ def learn(
         method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
+    unlabelled = None if target is None else whole[target.rows]
     net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 

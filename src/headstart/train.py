@@ -88,7 +88,7 @@ def fit(
     who = learners(net, method)
     optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
     micro = settings.micro or size
-    others = _beside(unlabelled, [len(b) for b in batches], seed=seed)
+    others = _beside(unlabelled, len(batches), size=size, seed=seed)
     take = _Cases(x, targets, unlabelled).take
 
     def judge() -> float:
@@ -174,13 +174,13 @@ class _Cases:
         return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), *second)
 
 
-def _beside(unlabelled: np.ndarray | None, sizes: Sequence[int], *, seed: int) -> Sequence[Tensor | None]:
-    """Shuffled passes over the unlabelled cases, in batches of those sizes; drawn apart, so that labelled batches are what they are without them."""
+def _beside(unlabelled: np.ndarray | None, steps: int, *, size: int, seed: int) -> Sequence[Tensor | None]:
+    """Shuffled passes over the unlabelled cases, in as many batches; drawn apart, so that labelled batches are what they are without them."""
     if unlabelled is None:
-        return [None] * len(sizes)
+        return [None] * steps
     generator = torch.Generator().manual_seed(seed + 1)
-    passes = [torch.randperm(len(unlabelled), generator=generator) for _ in range(-(-sum(sizes) // len(unlabelled)))]
-    parts: tuple[Tensor, ...] = torch.cat(passes)[: sum(sizes)].split(list(sizes))
+    passes = [torch.randperm(len(unlabelled), generator=generator) for _ in range(-(-steps * size // len(unlabelled)))]
+    parts: tuple[Tensor, ...] = torch.cat(passes)[: steps * size].split(size)
     return parts
 
 
