@@ -139,6 +139,21 @@ def table_of(rows: list[dict[str, Any]]) -> Iterator[str]:
     short = np.mean([g[0] for g in gains[best]]) - np.mean([g[0] for g in gains[CHOICE]])
     oracle = [_over_tasks(whole, b, lambda held: max(held[m] for m in others) - held[CHOICE])[0] for b in budgets]
     yield f"\nThe best method on average is {best}; the choice falls {short:.2f} points short of it, and {np.mean(oracle):.1f} short of each cell's best."
+    yield from by_task_of(rows, whole, budgets, best)
+
+
+def by_task_of(rows: list[dict[str, Any]], whole: dict[tuple[Any, ...], dict[str, float]], budgets: list[int], best: str) -> Iterator[str]:
+    """Where the gains come from, task by task, and what one fit of each method costs."""
+    shown = (CHOICE, FineTune.name, best)
+    yield "\n| task | " + " | ".join(f"{b}: {m}" for b in budgets for m in shown) + " |\n| --- |" + " --- |" * (len(budgets) * len(shown))
+    for task in sorted({where[1] for where in whole}):
+        cells = [_by_task(whole, b, lambda held, m=m: held[m] - held[PROBE])[task] for b in budgets for m in shown]  # type: ignore[misc]
+        yield f"| {task} | " + " | ".join(f"{np.mean(cell):+.1f}" if cell else "-" for cell in cells) + " |"
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        seconds[row["method"]].append(row["seconds"])
+    costs = ", ".join(f"{method} {np.median(spent):.1f}" for method, spent in sorted(seconds.items()))
+    yield f"\nCPU seconds of one fit and its predictions, median: {costs}"
 
 
 def _by_task(whole: dict[tuple[Any, ...], dict[str, float]], budget: int, of: Any) -> dict[str, list[float]]:
