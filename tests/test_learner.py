@@ -10,7 +10,7 @@ import torch
 from headstart import sources
 from headstart.activations.store import Store
 from headstart.learner import Candidate, Target, learn
-from headstart.methods import Closed, Scratch, View
+from headstart.methods import Closed, FineTune, Scratch, View
 from headstart.methods.relations import CORAL
 from headstart.views import Views
 
@@ -70,3 +70,16 @@ def test_an_estimator_of_one_domain_learns_from_the_known_labels_of_the_other_as
     both = learn(Candidate(Plain()), views, np.concatenate([np.arange(12), known]), y, classes=2, seed=0)
     x = views.array(View("pixels"))
     assert np.array_equal(fitted.output(x), both.output(x))
+
+
+def test_a_net_tuned_from_stored_activations_has_the_bits_of_one_whose_activations_were_just_made(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    items = [rng.integers(0, 255, (64, 64, 3)).astype(np.uint8) for _ in range(16)]
+    weights = []
+    for computed in (16, 0):  # why a new source: the engine lays out the weights of the one that it runs
+        source = sources.get("squeezenet")
+        views = Views(items, [str(i) for i in range(16)], {source.name: source}, Store(tmp_path))
+        fitted = learn(Candidate(FineTune(steps=3), source), views, np.arange(16), np.arange(16) % 2, classes=2, seed=0)
+        assert views.computed == {source.name: computed}
+        weights.append(torch.cat([value.flatten() for value in fitted.model.state_dict().values()]))
+    assert torch.equal(*weights)

@@ -123,6 +123,9 @@ def learn(
         if target is not None and "X_target" in takes:
             inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
         return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
+    if candidate.source is not None and candidate.source.modality == "image":
+        # why: the engine lays weights out so in place, and another layout sums in another order; whether it ran or all was stored must not be seen in the bits
+        candidate.source.backbone.to(memory_format=torch.channels_last)
     targets, centre, spread = _standardised(y[rows], classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
