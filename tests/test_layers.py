@@ -19,7 +19,7 @@ PACKAGE = "headstart"
 FLOOR = {
     **dict.fromkeys(("result", "distance", "assessment", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
     "core": 1,
-    **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
+    **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard", "validators"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain", "outlook"), 5),
