@@ -221,11 +221,3 @@ def test_a_view_is_a_crop_of_the_image_and_its_mirror_image_for_half() -> None:
     seen = [encode_view(ramp, body, digest=str(i), view=1).float() for i in range(200)]
     mirrored = sum(bool(v[0, :, 0].mean() > v[0, :, -1].mean()) for v in seen)
     assert 70 <= mirrored <= 130  # of 200 fair coins: within 4 standard deviations
-
-
-def test_texts_have_no_augmented_views() -> None:
-    from headstart.core import InputError, TextInput
-    from headstart.modality.augment import encode_view
-
-    with pytest.raises(InputError, match=r"Only images have augmented views; this backbone takes TextInput\. Use view 0\."):
-        encode_view("text", Backbone({}, dim=1, preprocess=TextInput()), digest="a", view=1)

@@ -24,6 +24,7 @@ from headstart.core import Backbone, InputError, Net, Source, Task
 from headstart.evaluate import scale
 from headstart.learner import Fitted, outputs
 from headstart.methods import Scratch
+from headstart.methods.data import ESTIMATORS
 from headstart.methods.features import HEADS
 from headstart.methods.method import View
 from headstart.modality import door
@@ -61,7 +62,7 @@ class Predictor:
     def of(cls, fitted: Fitted, task: Task, *, temperature: float, reach: float, engine: str = "torch") -> Predictor:
         """Return the predictor of a fitted candidate."""
         method, source = fitted.candidate.method, fitted.candidate.source
-        view = fitted.candidate.view
+        view = fitted.candidate.served
         recipe = method.twin.recipe if isinstance(method, Scratch) else {} if source is None else source.recipe  # type: ignore[attr-defined]
         if isinstance(method, Scratch) and view.source is not None:
             source = method.twin.source  # type: ignore[attr-defined]
@@ -134,7 +135,7 @@ class Predictor:
         if not path.exists():
             raise InputError(f"{folder} holds no model ({MODEL_FILE} is missing). Give the --out folder of a finished run.")
         plain = json.loads(path.read_text(encoding="utf-8"))
-        view = View(**{**plain["view"], "cuts": tuple(plain["view"]["cuts"])})
+        view = View(**{**plain["view"], **{name: tuple(plain["view"].get(name, ())) for name in ("cuts", "copies")}})
         source = None if plain["source"] is None else _restored(plain, folder)
         model = _net(plain, view, folder) if plain["net"] else _head(folder / HEAD_FILE)
         how = (plain["temperature"], plain["reach"], plain.get("engine", "torch"))
@@ -233,7 +234,7 @@ def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outpu
 def _head(path: Path) -> Any:
     import skops.io
 
-    ours = {f"{h.__module__}.{h.__qualname__}" for h in HEADS.values()}
+    ours = {f"{h.__module__}.{h.__qualname__}" for h in (*HEADS.values(), *ESTIMATORS)}
     foreign = sorted(set(skops.io.get_untrusted_types(file=path)) - ours - TRUSTED)
     if foreign:
         raise InputError(f"{path} asks for code that Headstart did not write there ({foreign[0]}), so it is not loaded. Use a folder that you trust.")

@@ -53,7 +53,7 @@ def fit_chosen(bench: Bench) -> dict[ArmName, Chosen]:
         except OutOfTime:
             bench.search.ran_out = True
             continue
-        out[arm] = Chosen(trial, candidate, fitted, fitted.output(bench.arena.views.array(candidate.view)[bench.test]))
+        out[arm] = Chosen(trial, candidate, fitted, fitted.output(bench.arena.views.array(candidate.served)[bench.test]))
     return out
 
 

@@ -42,6 +42,11 @@ class Candidate:
         return self.method.view(self.source)
 
     @property
+    def served(self) -> View:
+        """The view it predicts from."""
+        return self.method.served(self.source)
+
+    @property
     def params(self) -> dict[str, Any]:
         """Its hyperparameters by name."""
         return {name: getattr(self.method, name) for name in space(self.method)}
@@ -49,7 +54,8 @@ class Candidate:
     def describe(self) -> dict[str, Any]:
         """Return what tells it from every other candidate, as plain values."""
         weights = None if self.source is None else [self.source.name, self.source.weights_sha256]
-        plain = {"method": self.method.name, "source": weights, "params": self.params, "view": dataclasses.asdict(self.view)}
+        view = {name: value for name, value in dataclasses.asdict(self.view).items() if name != "copies" or value}
+        plain = {"method": self.method.name, "source": weights, "params": self.params, "view": view}
         teacher = self.method.teacher if isinstance(self.method, Method) else None
         return plain if teacher is None else {**plain, "teacher": Candidate(*teacher).describe()}
 
@@ -63,7 +69,7 @@ class Fitted:
     classes: int
 
     def output(self, x: np.ndarray) -> np.ndarray:
-        """Return class probabilities (n, c) before temperature scaling, or numbers (n, 1), for rows of the candidate's view."""
+        """Return class probabilities (n, c) before temperature scaling, or numbers (n, 1), for rows of the view that the candidate predicts from."""
         return outputs(self.model, x, classes=self.classes)
 
 
@@ -136,7 +142,7 @@ def learn(
         net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
     if method.teacher is not None:
         teacher = learn(Candidate(*method.teacher), views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
-        said = teacher.output(views.array(teacher.candidate.view)[rows])
+        said = teacher.output(views.array(teacher.candidate.served)[rows])
         method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")

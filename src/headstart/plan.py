@@ -100,12 +100,17 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
         leads = bench.sources[top.source or ""]
         heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, leads) for p in heads], deadline=deadline)
-        named = _able(bench, [m for m in methods if m.arm == "frozen"], leads)
+        named = [_placed(m, top) for m in _able(bench, [m for m in methods if m.arm == "frozen"], leads)]
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
         for method in named:
             bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
     tried = [bench.sources[r.name] for r in ranked]
     bench.search.propose(probe, tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
+
+
+def _placed(method: Closed | Method, probe: Trial) -> Closed | Method:
+    """Return the method on features from where the leading probe has them, if that is its choice: a gain is then that of the method, not of another place."""
+    return with_params(method, {name: value for name, value in probe.params.items() if name in ("back", "span") and name in space(method)})
 
 
 def _probe(bench: Bench) -> Probe | ProbeRegressor:

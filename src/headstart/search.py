@@ -117,7 +117,7 @@ class Arena:
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
-            return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.view)[test])
+            return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.served)[test])
 
         return self.ledger.outcome(key, make)
 

@@ -83,9 +83,25 @@ class Views:
             return self._inputs(self.sources[view.source], view.side)
         self.prime(view.source)
         activations = self._activations[view.source]
+        if view.copies:
+            return self._with_copies(view, self.sources[view.source])
         if view.kind == "raw":
             return activations.raw[view.cuts[0]]
         return _side_by_side([activations.pooled[c] for c in view.cuts], unit=view.kind == "unit")
+
+    def _with_copies(self, view: View, source: Source) -> np.ndarray:
+        """Return (n, 1 + k, d): pooled activations of each input and of its copies, each made once and stored like any other."""
+        if view.kind != "pooled":
+            raise ValueError(f"copies are looked at pooled, not as {view.kind!r}")
+        began = time.monotonic()
+        looks = [self.array(view.plain)]
+        for i, policy in enumerate(view.copies):
+            given = {"digests": self.digests, "cuts": view.cuts, "store": self.store, "engine": self.engine(source)}
+            number = 1 + view.copies[:i].count(policy)
+            done = extract(source, self.items, **given, view=number, policy=policy, progress=self._tick(f"{policy}: {source.name}"))  # type: ignore[arg-type]
+            looks.append(_side_by_side([done.pooled[c] for c in view.cuts], unit=False))
+        self.seconds[source.name] += time.monotonic() - began
+        return np.stack(looks, axis=1)
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple

@@ -41,6 +41,7 @@ def extract(
     raw: Sequence[int] = (),
     store: Store,
     view: int = 0,
+    policy: str = "crop+flip",
     engine: str = "torch",
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
@@ -53,7 +54,8 @@ def extract(
     cuts : where pooled activations are wanted (mean over positions, float32)
     raw : where whole activations are wanted. They are kept in the narrowest dtype that errs by at most 2^-8 of a row's largest value (see
         ``store.narrowed``): float16, but where it overflows
-    view : 0 is the input as it is; 1, 2, ... are augmented views of images, each always the same (see ``modality.augment``) and stored apart
+    view : 0 is the input as it is; 1, 2, ... are augmented copies of it, each always the same (see ``modality.augment``) and stored apart
+    policy : what makes the copies, see ``modality.augment.encode_view``; no matter for view 0
     engine : what runs the stages, one of ``engines.ENGINES``; what another engine made is not taken for this one's
     batch : inputs per pass; above 32 a CPU gains nothing
     progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
@@ -62,7 +64,7 @@ def extract(
     The last bits of a network's output may depend on how many inputs share a pass, so every pass has ``batch`` inputs of one block.
     """
     wanted = wanted_of(cuts, raw)
-    shared = {"engine": revision(engine), "batch": batch, "view": view, **_fields(source)}
+    shared = {"engine": revision(engine), "batch": batch, "view": view, **({"policy": policy} if view else {}), **_fields(source)}
     names = source.backbone.cuts
     spaces = [store.space({**shared, "kind": kind, "cut": names[c]}) for kind, c in wanted]
     needed = sorted({i for space in spaces for i in space.missing(digests)})
@@ -71,7 +73,7 @@ def extract(
     if needed:
         run = open_engine(engine, source, wanted, kept=graphs_of(source, wanted, store=store, engine=engine))
     for rows in _blocks(needed):
-        block = encoded(source, [items[i] for i in rows], [digests[i] for i in rows], view=view)
+        block = encoded(source, [items[i] for i in rows], [digests[i] for i in rows], view=view, policy=policy)
         arrays = activations_of(source, block, run, batch=batch, progress=progress)
         for (kind, _), space, array in zip(wanted, spaces, arrays, strict=True):
             space.append([digests[i] for i in rows], array, bound=BOUND if kind == "raw" else None)
@@ -93,18 +95,18 @@ def graphs_of(source: Source, wanted: Wanted, *, store: Store, engine: str) -> S
     )
 
 
-def encoded(source: Source, items: Sequence[Any], digests: Sequence[str], *, view: int = 0) -> list[Tensor]:
+def encoded(source: Source, items: Sequence[Any], digests: Sequence[str], *, view: int = 0, policy: str = "crop+flip") -> list[Tensor]:
     """Return what the source takes at cut 0 for each input, (...); two threads decode."""
     from headstart.modality import door
     from headstart.modality.augment import encode_view
     from headstart.modality.image import mapped
 
     backbone, of = source.backbone, door(source.modality)
-    return list(
-        mapped(
-            lambda one: of.encode(one[0], backbone) if view == 0 else encode_view(one[0], backbone, digest=one[1], view=view), zip(items, digests, strict=True)
-        )
-    )
+
+    def one(given: tuple[Any, str]) -> Tensor:
+        return of.encode(given[0], backbone) if view == 0 else encode_view(given[0], backbone, digest=given[1], view=view, policy=policy)
+
+    return list(mapped(one, zip(items, digests, strict=True)))
 
 
 def activations_of(

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from headstart.core import InputError
+from headstart.methods.data.augmented import AugmentImage, AugmentTable, AugmentTableRegressor, AugmentText, AugmentTextRegressor
 from headstart.methods.features.head2toe import Head2Toe, Head2ToeRegressor
 from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
@@ -32,6 +33,7 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "scratch": (Scratch,),
     "frozen + head": (Probe, ProbeRegressor),
     "head2toe": (Head2Toe, Head2ToeRegressor),
+    "augment": (AugmentImage, AugmentText, AugmentTextRegressor, AugmentTable, AugmentTableRegressor),
     "fine-tune": (FineTune,),
     "fine-tune-all": (FineTuneAll,),
     "fine-tune-from": (FineTuneFrom,),
@@ -105,6 +107,11 @@ __all__ = [
     "L2SP",
     "METHODS",
     "SIMPLE",
+    "AugmentImage",
+    "AugmentTable",
+    "AugmentTableRegressor",
+    "AugmentText",
+    "AugmentTextRegressor",
     "AutoRGN",
     "BitFit",
     "Closed",

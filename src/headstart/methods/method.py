@@ -60,12 +60,21 @@ class View:
     source's activations at the cuts, averaged over positions and laid side by side), "unit" (the same, each cut's divided by their norm in each case),
     "raw" (the source's activations at one cut), "image" (the image itself, ``side`` pixels) or "input" (what the source takes at cut 0: at most ``side``
     token ids (0: all) with their mask, or columns).
+
+    ``copies`` are the policies of augmented copies (see ``modality.augment``) that are looked at beside each input: of "pooled" activations the view is then
+    (n, 1 + k, d), an input's own first. The second copy of one policy is drawn anew; copies lie in their input's row, so that no split tears them from it.
     """
 
     kind: Literal["pixels", "handmade", "items", "pooled", "unit", "raw", "image", "input"]
     source: str | None = None
     cuts: tuple[int, ...] = ()
     side: int = 0
+    copies: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> View:
+        """The same view without copies."""
+        return dataclasses.replace(self, copies=())
 
 
 class Closed(ABC):
@@ -81,6 +90,10 @@ class Closed(ABC):
     @abstractmethod
     def view(self, source: Source | None) -> View:
         """Return which features it learns from."""
+
+    def served(self, source: Source | None) -> View:
+        """Return which features it predicts from: those that it learns from, without their copies."""
+        return self.view(source).plain
 
     @abstractmethod
     def estimator(self, *, seed: int) -> Any:
@@ -131,6 +144,10 @@ class Method(ABC):
     @abstractmethod
     def view(self, source: Source | None) -> View:
         """Return which activations it learns from."""
+
+    def served(self, source: Source | None) -> View:
+        """Return which activations it predicts from: those that it learns from, without their copies."""
+        return self.view(source).plain
 
     @abstractmethod
     def build(self, source: Source, *, features: np.ndarray | None, y: np.ndarray, classes: int, seed: int) -> Net:

@@ -16,6 +16,9 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
     "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
     "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
+    "images": ("a source for images", lambda source, classes: source.modality == "image"),
+    "texts": ("a source for texts", lambda source, classes: source.modality == "text"),
+    "tables": ("a source for tables", lambda source, classes: source.modality == "tabular"),
     "classes": ("a target of classes", lambda source, classes: classes > 0),
     "numbers": ("a target of numbers", lambda source, classes: classes == 0),
 }

@@ -160,7 +160,12 @@ def list_images(paths: Sequence[str | Path]) -> list[str]:
 
 
 def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Return uint8 (3, size, size): the shorter side resized with antialiasing, the centre cropped, channels in the source's order.
+    """Return uint8 (3, size, size): the shorter side resized with antialiasing, the centre cropped, channels in the source's order."""
+    return ordered(framed(image, preprocess), preprocess)
+
+
+def framed(image: np.ndarray, preprocess: Preprocess) -> Tensor:
+    """Return uint8 (c, size, size) of (h, w, c): the shorter side resized with antialiasing, the centre cropped.
 
     Of an image more than 8 times as long as wide only the middle is resized: the rest is cropped anyway, and would take gigabytes.
     """
@@ -172,10 +177,14 @@ def prepare(image: np.ndarray, preprocess: Preprocess) -> Tensor:
         pixels = functional.center_crop(pixels, [min(height, LONGEST * width), min(width, LONGEST * height)])
     mode = InterpolationMode.BICUBIC if preprocess.interpolation == "bicubic" else InterpolationMode.BILINEAR
     resized = functional.resize(pixels, [preprocess.resize], interpolation=mode, antialias=True)
-    cropped = functional.center_crop(resized, [preprocess.size, preprocess.size])
+    return torch.as_tensor(functional.center_crop(resized, [preprocess.size, preprocess.size]))
+
+
+def ordered(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+    """Return uint8 (c, h, w) of colours in the order of red, green, blue, alpha as the channels that the source takes."""
     if preprocess.channels == "L":
-        return grey(torch.as_tensor(cropped))
-    return torch.flip(cropped, (0,)) if preprocess.channels == "BGR" else torch.as_tensor(cropped)
+        return grey(pixels)
+    return torch.flip(pixels, (0,)) if preprocess.channels == "BGR" else pixels
 
 
 def grey(pixels: Tensor) -> Tensor:

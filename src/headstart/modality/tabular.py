@@ -20,6 +20,8 @@ from headstart.core import MIN_PER_CLASS, Backbone, ColumnInput, InputError, Ins
 HIDDEN = (64, 64)  # of the network that a table is transferred with: a thousand rows fit it within seconds
 MOST_CATEGORIES = 50  # of one column; the rarer ones share no column and count as missing
 SHOWN = 8
+NOISE = 0.1  # of a column's deviation: below what rounding and measuring add in most tables, and well below what classes lie apart
+ABSENT = 0.1  # of the values
 Row = Mapping[str, float | str]
 
 
@@ -60,9 +62,27 @@ def show(item: Row) -> tuple[str, str]:
 
 def encode(item: Row, backbone: Backbone) -> Tensor:
     """Return (d,) float32: numbers as they are (NaN where missing or not a number), 1 for the category that holds and 0 for the others."""
-    if not isinstance(backbone.preprocess, ColumnInput):
-        raise InputError(f"This backbone takes no rows of a table (its input is {type(backbone.preprocess).__name__}). Choose another source.")
-    return torch.tensor([_value(item, *feature) for feature in json.loads(backbone.preprocess.encoding)], dtype=torch.float32)
+    return torch.tensor([_value(item, *feature) for feature in _features(backbone)], dtype=torch.float32)
+
+
+def noisy(row: Tensor, backbone: Backbone, dice: np.random.Generator) -> Tensor:
+    """Return an encoded row (d,) with normal noise of a tenth of each number's deviation; categories stay.
+
+    The deviation is the one that the backbone standardises by, so that no case of the task decides another's noise.
+    """
+    columns = next((m for m in backbone.modules() if isinstance(m, Standardise)), None)
+    if columns is None:
+        raise InputError("This backbone does not say how far its columns vary, so no noise can be drawn for them. Choose another policy.")
+    number = torch.tensor([len(feature) == 1 for feature in _features(backbone)])
+    drawn = torch.from_numpy(dice.normal(scale=NOISE, size=len(row)).astype(np.float32))
+    return row + torch.where(number, drawn * columns.deviation, torch.zeros(()))
+
+
+def absent(row: Tensor, backbone: Backbone, dice: np.random.Generator) -> Tensor:
+    """Return an encoded row (d,) in which a tenth of the numbers is missing and a tenth of the categories does not hold."""
+    number = torch.tensor([len(feature) == 1 for feature in _features(backbone)])
+    gone = torch.from_numpy(dice.random(len(row)) < ABSENT)
+    return torch.where(gone, torch.where(number, torch.tensor(math.nan), torch.zeros(())), row)
 
 
 def collate(encoded: Sequence[Tensor], backbone: Backbone) -> Tensor:
@@ -150,6 +170,13 @@ class Dense(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, torch.relu(self.linear(x))], dim=1)
+
+
+def _features(backbone: Backbone) -> list[list[str]]:
+    if not isinstance(backbone.preprocess, ColumnInput):
+        raise InputError(f"This backbone takes no rows of a table (its input is {type(backbone.preprocess).__name__}). Choose another source.")
+    features: list[list[str]] = json.loads(backbone.preprocess.encoding)
+    return features
 
 
 def _value(row: Row, column: str, category: str | None = None) -> float:

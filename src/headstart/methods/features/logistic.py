@@ -68,7 +68,7 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
             Z, basis = _row_space(scaler.transform(X))
             weights = case_weights(codes, balanced=self.balanced)
             cs = np.sort(np.asarray(self.cs, dtype=np.float64))
-            splits = _inner_splits(codes, groups, folds=self.inner_folds, seed=self.seed)
+            splits = inner_splits(codes, groups, folds=self.inner_folds, seed=self.seed)
             self.converged_ = True
             self.path_ = self._path(Z, codes, weights, cs, splits) if splits else None
             best = int(np.argmin(self.path_)) if self.path_ is not None else int(np.argmin(np.abs(np.log(cs * X.shape[1]))))
@@ -138,7 +138,7 @@ def _row_space(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return np.ascontiguousarray(coordinates.T), basis
 
 
-def _inner_splits(codes: np.ndarray, groups: Any, *, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def inner_splits(codes: np.ndarray, groups: Any, *, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return up to ``folds`` stratified splits whose training part holds every class; none where that cannot be."""
     units = np.arange(len(codes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(units) != len(codes):

@@ -71,7 +71,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
             self.alpha_ = float(self.alphas[best])
             self.loo_decision_ = Y - residuals[best]
-            self.sharpness_ = _sharpness(self.loo_decision_, codes, weights)
+            self.sharpness_ = sharpness(self.loo_decision_, codes, weights)
             coef, intercept = path.solve(self.alpha_)
             self.coef_ = coef / scaler.scale_
             self.intercept_ = intercept - self.coef_ @ scaler.mean_
@@ -100,7 +100,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         return most
 
 
-def _sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:
+def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:
     """Return the factor on decisions that minimises log loss against Platt's smoothed targets.
 
     Smoothing, (n_k + 1) / (n_k + c) for the own class of a case and 1 / (n_k + c) for each other (Platt 1999, eq. 1.9, for c classes),
