@@ -17,13 +17,14 @@ PACKAGE = "headstart"
 
 # a room may import rooms on its own floor or below; the package's __init__ only lists names, and __main__ only calls cli
 FLOOR = {
-    **dict.fromkeys(("result", "distance", "assessment", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
+    **dict.fromkeys(("result", "distance", "assessment", "adaptation", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard", "validators"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
     **dict.fromkeys(("search", "evidence", "bench", "pretrain", "outlook"), 5),
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "doctor", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
+    "adapting": 6,
     **dict.fromkeys(("serve", "report", "contract", "terminal", "listing", "briefing", "contract_method", "ejected"), 7),
     "cli": 8,
 }

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headstart import sources as sources
+    from headstart.adaptation import Adaptation as Adaptation
+    from headstart.adapting import adapt as adapt
     from headstart.appraisal import assess as assess
     from headstart.assessment import Assessment as Assessment
     from headstart.core import Backbone as Backbone
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 # why: names load on first use (PEP 562), so that importing the package, and `headstart --help`, never waits for PyTorch
 _HOME = {
+    "Adaptation": "adaptation",
     "Assessment": "assessment",
     "Backbone": "core",
     "Diagnosis": "doctor",
@@ -48,6 +51,7 @@ _HOME = {
     "Source": "core",
     "Task": "core",
     "TransferClassifier": "estimator",
+    "adapt": "adapting",
     "assess": "appraisal",
     "diagnose": "doctor",
     "eject": "ejected",
@@ -61,6 +65,7 @@ _HOME = {
 
 __all__ = [
     "METHODS",
+    "Adaptation",
     "Assessment",
     "Backbone",
     "Diagnosis",
@@ -71,6 +76,7 @@ __all__ = [
     "Source",
     "Task",
     "TransferClassifier",
+    "adapt",
     "assess",
     "diagnose",
     "eject",

@@ -19,14 +19,17 @@ from torch import nn
 
 from headstart.activations.engines import available
 from headstart.activations.store import Store, default_root
+from headstart.adaptation import ADAPTATION_FILE, Adaptation
 from headstart.cases import read_cases
 from headstart.core import Backbone, InputError, Net, Source, Task
 from headstart.evaluate import scale
+from headstart.evidence import THINGS
 from headstart.learner import Fitted, outputs
 from headstart.methods import Scratch
 from headstart.methods.data import ESTIMATORS
 from headstart.methods.features import HEADS
 from headstart.methods.method import View
+from headstart.methods.relations import REGRESSIONS, RELATIONS
 from headstart.modality import door
 from headstart.modality.image import list_images
 from headstart.modality.table import read_items
@@ -142,21 +145,38 @@ class Predictor:
         return cls(tuple(plain["labels"]), plain["modality"], plain["columns"], model, view, source, plain["recipe"], *how)
 
 
-def load(folder: str | Path) -> Result:
-    """Read a run's folder: the result, and the model to predict with.
+def load(folder: str | Path) -> Result | Adaptation:
+    """Read a run's folder, of a transfer or of an adaptation: what was found, and the model to predict with.
 
     Raises
     ------
     InputError
         the folder holds no finished run.
     """
+    return read_adaptation(folder) if (Path(folder) / ADAPTATION_FILE).exists() else read_result(folder)
+
+
+def read_adaptation(folder: str | Path) -> Adaptation:
+    """Read the folder of a finished adaptation. Raises ``InputError`` where it holds none."""
+    folder = Path(folder)
+    path = folder / ADAPTATION_FILE
+    if not path.exists():
+        raise InputError(f"{folder} holds no finished run of headstart adapt ({ADAPTATION_FILE} is missing).")
+    try:
+        return Adaptation.from_json(path.read_text(encoding="utf-8"), times=_seconds(folder), model=Predictor.load(folder / "model"))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Remove it and run the same adapt command: finished work is kept.") from None
+
+
+def read_result(folder: str | Path) -> Result:
+    """Read the folder of a finished transfer. Raises ``InputError`` where it holds none."""
     folder = Path(folder)
     path = folder / RESULT_FILE
     if not path.exists():
-        state = "an unfinished run; run the same transfer command to finish it" if (folder / "run.json").exists() else "no run of headstart transfer"
+        unfinished = "an unfinished run; run the same command to finish it"
+        state = "an adaptation" if (folder / ADAPTATION_FILE).exists() else unfinished if (folder / "run.json").exists() else "no run of headstart transfer"
         raise InputError(f"{folder} holds {state} ({RESULT_FILE} is missing).")
-    times = folder / TIMES_FILE
-    seconds = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
+    seconds = _seconds(folder)
     try:
         cases = read_cases(folder / CASES_FILE)
         return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"), cases=cases)
@@ -164,7 +184,12 @@ def load(folder: str | Path) -> Result:
         raise InputError(f"{path} is damaged ({error}). Remove it and run the same transfer command: finished work is kept.") from None
 
 
-def read_inputs(result: Result, paths: Sequence[Path]) -> tuple[list[str], list[Any]]:
+def _seconds(folder: Path) -> dict[str, float]:
+    times = folder / TIMES_FILE
+    return json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
+
+
+def read_inputs(result: Result | Adaptation, paths: Sequence[Path]) -> tuple[list[str], list[Any]]:
     """Return names and raw inputs to predict: images under the paths, or the rows of one file, read as the task's was.
 
     Raises
@@ -179,7 +204,7 @@ def read_inputs(result: Result, paths: Sequence[Path]) -> tuple[list[str], list[
         images = list_images(list(paths))
         return images, list(images)
     if len(paths) != 1:
-        raise InputError(f"{len(paths)} files were given; a model of {result.found.things} reads one. Join them, or predict one by one.")
+        raise InputError(f"{len(paths)} files were given; a model of {THINGS[model.modality]} reads one. Join them, or predict one by one.")
     items = read_items(paths[0], text=model.columns.get("text"), leave_out=(model.columns.get("target", ""),))
     return [str(i) for i in range(1, len(items) + 1)], items
 
@@ -234,7 +259,7 @@ def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outpu
 def _head(path: Path) -> Any:
     import skops.io
 
-    ours = {f"{h.__module__}.{h.__qualname__}" for h in (*HEADS.values(), *ESTIMATORS)}
+    ours = {f"{h.__module__}.{h.__qualname__}" for h in (*HEADS.values(), *ESTIMATORS, *RELATIONS.values(), *REGRESSIONS.values())}
     foreign = sorted(set(skops.io.get_untrusted_types(file=path)) - ours - TRUSTED)
     if foreign:
         raise InputError(f"{path} asks for code that Headstart did not write there ({foreign[0]}), so it is not loaded. Use a folder that you trust.")
@@ -248,6 +273,8 @@ TRUSTED = frozenset(
         "headstart.methods.features.scaling.LiveScaler",
         "headstart.methods.features.svm.InnerFolds",
         "headstart.methods.features.svm.Platt",
+        "headstart.methods.relations.gaussian.Coral",
+        "headstart.methods.relations.gaussian.Covariance",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",

@@ -18,7 +18,7 @@ from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
 from headstart.core import InputError, Source, Task
 from headstart.evaluate import metric, reach, share_tested, temperature
-from headstart.export import Predictor, load
+from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
@@ -103,7 +103,7 @@ def transfer(
         run.claim(task, inspection, [s.name for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
-            return load(run.folder)
+            return read_result(run.folder)
         with full_disk_explained(run.folder):
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine, settings=settings)
             result = _story(bench, methods=chosen, margin=margin, command=command)

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from headstart.adaptation import ADAPTATION_FILE
 from headstart.core import InputError, Inspection, Source, Task
 from headstart.result import RESULT_FILE, Provenance
 
@@ -50,6 +51,11 @@ class Run:
         """Whether its result is written."""
         return (self.folder / RESULT_FILE).exists()
 
+    @property
+    def adapted(self) -> bool:
+        """Whether the result of an adaptation is written."""
+        return (self.folder / ADAPTATION_FILE).exists()
+
     def claim(
         self,
         task: Task,
@@ -74,8 +80,12 @@ class Run:
             "engine": engine,
             "methods": methods,
             "settings": settings,
-            "headstart": version("headstart"),
         }
+        self.take(mine)
+
+    def take(self, mine: Mapping[str, Any]) -> None:
+        """Take the folder for the run that those plain values tell from any other, or go on with it. Raises ``InputError`` as :meth:`claim` does."""
+        mine = {**mine, "headstart": version("headstart")}
         path = self.folder / RUN_FILE
         try:
             if path.exists():
@@ -122,7 +132,8 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
 def data_sha256(task: Task, inspection: Inspection) -> str:
     """Hash every input's bytes with its label and group, in order."""
     groups = [None] * len(task.target) if task.target.groups is None else [str(g) for g in task.target.groups]
-    rows = list(zip(inspection.digests, [str(v) for v in task.target.y or ()], groups, strict=True))
+    labels = [None] * len(task.target) if task.target.y is None else [str(v) for v in task.target.y]
+    rows = list(zip(inspection.digests, labels, groups, strict=True))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -130,10 +141,14 @@ def provenance(
     task: Task, inspection: Inspection, sources: Mapping[str, Source], *, command: str, seed: int, budget: float, made_by: tuple[str, str]
 ) -> Provenance:
     """Return how to repeat the run; ``made_by`` says which engine made the features, and of which dtype."""
+    return provenance_of(data_sha256(task, inspection), sources, command=command, seed=seed, budget=budget, made_by=made_by)
+
+
+def provenance_of(data: str, sources: Mapping[str, Source], *, command: str, seed: int, budget: float, made_by: tuple[str, str]) -> Provenance:
+    """Return how to repeat the run whose data have that hash; otherwise as :func:`provenance`."""
     import torch
 
     packages = ("headstart", "torch", "torchvision", "timm", "scikit-learn", "numpy", "pillow", "optuna")
     versions = {"python": platform.python_version(), **{p: version(p) for p in packages}}
-    data = data_sha256(task, inspection)
     weights = {name: source.weights_sha256 for name, source in sources.items()}
     return Provenance(command, seed, f"{budget:g} s", versions, data, weights, *made_by, torch.get_num_threads())

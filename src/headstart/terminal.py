@@ -237,7 +237,7 @@ def print_result(console: Console, result: Result) -> None:
 def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
     """Predict images, or the rows of one table, and write a CSV file, whole or not at all."""
     from headstart.core import InputError
-    from headstart.export import load, read_inputs
+    from headstart.export import Predictor, load, read_inputs
 
     result = load(run)
     names, items = read_inputs(result, inputs)
@@ -246,7 +246,7 @@ def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
         rows = list(map(_predicted, names, result.predict(items)))
     for warning in said:
         print(f"headstart: {warning.message}", file=sys.stderr)
-    first = "path" if result.found.things == "images" else "row"
+    first = "path" if isinstance(result.model, Predictor) and result.model.modality == "image" else "row"
     header = [first, "label", "probability", *(f"p({label})" for label in result.labels)] if result.labels else [first, "value", "low", "high"]
     scratch = out.with_name(f".{out.name}.new")
     try:
@@ -267,10 +267,10 @@ def _predicted(name: str, one: Prediction | PredictedValue) -> list[str]:
 def write_report(run: Path) -> Path:
     """Write the report into the run's folder and return its path."""
     from headstart.core import InputError
-    from headstart.export import load
+    from headstart.export import read_result
     from headstart.report import write
 
-    result = load(run)  # why: also right after a run, so that the page is the one that a later call draws, and the folder is known to load
+    result = read_result(run)  # why: also right after a run, so that the page is the one that a later call draws, and the folder is known to load
     try:
         return write(result, run / REPORT_FILE)
     except OSError as error:

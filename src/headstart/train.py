@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.activations.engines import is_out_of_memory, tune_allocator
-from headstart.core import Batch, InputError, Net
+from headstart.core import Batch, InputError, Net, mean_over_positions
 from headstart.freezing import Learner, learners, set_modes
 from headstart.keeping import Checkpoint, Progress, Settings
 from headstart.methods.method import Criterion, Method, target_loss
@@ -128,6 +128,14 @@ def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
     net.eval()
     with torch.inference_mode():
         parts = [net(_tensor(x, np.arange(i, min(i + batch, len(x))))) for i in range(0, len(x), batch)]
+    return torch.cat(parts).double().numpy()
+
+
+def hidden(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
+    """Return what the net's head sees (n, d), its mean over positions, for activations ``x`` (n, ...), in evaluation mode."""
+    net.eval()
+    with torch.inference_mode():
+        parts = [mean_over_positions(net.body(_tensor(x, np.arange(i, min(i + batch, len(x)))))) for i in range(0, len(x), batch)]
     return torch.cat(parts).double().numpy()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.core import InputError
 from headstart.ejected.facts import facts
-from headstart.export import load
+from headstart.export import read_result
 from headstart.result import Result
 
 TEMPLATE = "script.py.j2"
@@ -41,7 +41,7 @@ def eject(run: Result | str | Path, out: str | Path | None = None) -> Path:
         folder = run.save(Path(out).with_suffix(".run"))
     else:
         folder = Path(run)
-    result = load(folder)
+    result = read_result(folder)
     script = Path(out) if out is not None else folder / "eject.py"
     text = _rendered(facts(result, folder.absolute()))
     try:

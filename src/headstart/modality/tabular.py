@@ -116,13 +116,14 @@ def features_of(rows: Sequence[Row]) -> list[list[str]]:
 def network(features: Sequence[Sequence[str]], *, hidden: Sequence[int] = HIDDEN, seed: int) -> Backbone:
     """Return a dense network (each stage keeps its input beside what it adds) for rows with those features, with random weights.
 
-    Output (n, d + sum(hidden)): the standardised columns themselves are part of the feature, so a head on it can fall back on them.
+    Output (n, d + sum(hidden)): the standardised columns themselves are part of the feature, so a head on it can fall back on them. Without hidden layers
+    they are all of it.
 
     >>> network([["age"], ["town", "Ulm"]], seed=0)(torch.tensor([[3.0, 1.0]])).shape
     torch.Size([1, 130])
     """
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
     width = len(features)
+    stages: OrderedDict[str, nn.Module] = OrderedDict() if hidden else OrderedDict(columns=Standardise(width))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for i, units in enumerate(hidden, 1):

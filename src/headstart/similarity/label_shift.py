@@ -63,19 +63,24 @@ def classes_shared(labels: Sequence[str], source_labels: Sequence[str]) -> float
     >>> classes_shared(["Tabby cat", "dog"], ["tabby_cat", "car"])
     0.5
     """
-    known = {_plain(name) for name in source_labels}
-    return sum(_plain(name) in known for name in labels) / len(labels)
+    known = {plain_name(name) for name in source_labels}
+    return sum(plain_name(name) in known for name in labels) / len(labels)
 
 
 def _counts(codes: np.ndarray, names: Sequence[str]) -> dict[str, int]:
     """Return the number of cases of each class by its plain name."""
     counts: dict[str, int] = {}
     for name, count in zip(names, np.bincount(codes, minlength=len(names)), strict=True):
-        counts[_plain(name)] = counts.get(_plain(name), 0) + int(count)
+        counts[plain_name(name)] = counts.get(plain_name(name), 0) + int(count)
     return counts
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a class's name as it is compared: capitals, and spaces, hyphens or underscores, do not count.
+
+    >>> plain_name("Tabby_Cat")
+    'tabby cat'
+    """
     return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
 
 

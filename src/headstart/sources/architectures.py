@@ -36,7 +36,7 @@ def twin(recipe: Mapping[str, Any], *, seed: int) -> Backbone:
     if library == "transformers":
         return language.from_config(**rest, seed=seed)
     if library == "table":
-        return tabular.network(rest["features"], seed=seed)
+        return tabular.network(rest["features"], hidden=rest.get("hidden", tabular.HIDDEN), seed=seed)
     if library == "onnx":
         from headstart.modality import onnx
 

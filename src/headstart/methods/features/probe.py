@@ -45,7 +45,7 @@ class Probe(Closed):
     span: int = knob(1, choices=(1, 2, 4))
 
     def view(self, source: Source | None) -> View:
-        return _view(source, back=self.back, span=self.span)
+        return view_of(source, back=self.back, span=self.span)
 
     def estimator(self, *, seed: int) -> Any:
         if self.head == "ridge":
@@ -81,7 +81,7 @@ class ProbeRegressor(Closed):
     span: int = knob(1, choices=(1, 2, 4))
 
     def view(self, source: Source | None) -> View:
-        return _view(source, back=self.back, span=self.span)
+        return view_of(source, back=self.back, span=self.span)
 
     def estimator(self, *, seed: int) -> Any:
         from sklearn.linear_model import RidgeCV
@@ -93,7 +93,8 @@ class ProbeRegressor(Closed):
         return make_pipeline(LiveScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(10, weights="distance"))
 
 
-def _view(source: Source | None, *, back: int, span: int) -> View:
+def view_of(source: Source | None, *, back: int, span: int) -> View:
+    """Return the view of ``span`` consecutive stages of a source, pooled, that end ``back`` stages before its last."""
     if source is None:
         raise ValueError("a probe needs a source")
     last = max(1, len(source.stages) - back)

@@ -1,0 +1,163 @@
+"""From one domain to another: planted worlds of small tables, what may be read, what is repeated, what is shipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headstart as hs
+from headstart.adaptation import SOURCE_ONLY, Adaptation
+from headstart.adapting import trying
+
+NAMES = ("ant", "bee", "cat")
+MEANS = np.array([[0.0, 0.0, 0.0, 0.0], [4.0, 0.0, 1.0, 0.0], [0.0, 4.0, 0.0, 1.0]])
+
+
+def table(name: str, y: np.ndarray, *, seed: int, turn: float = 0.0, move: float = 0.0, labels: bool = True) -> hs.Task:
+    """Rows of four columns in three classes four deviations apart; a domain may be turned in the plane of the classes and moved."""
+    x = np.random.default_rng(seed).normal(size=(len(y), 4)) + MEANS[y]
+    c, s = np.cos(turn), np.sin(turn)
+    x[:, :2] = x[:, :2] @ np.array([[c, -s], [s, c]])
+    rows = [{f"c{i}": float(v) for i, v in enumerate(row)} for row in x + move]
+    return hs.Task("classification", "tabular", hs.Domain(name, rows, [NAMES[k] for k in y] if labels else None), NAMES if labels else ())
+
+
+def even(n: int) -> np.ndarray:
+    return np.arange(n) % 3
+
+
+@pytest.fixture(scope="module")
+def moved() -> tuple[hs.Task, hs.Task]:
+    return table("here", even(120), seed=1), table("there", even(90), seed=2, move=2.0)
+
+
+@pytest.fixture(scope="module")
+def run(moved: tuple[hs.Task, hs.Task], tmp_path_factory: pytest.TempPathFactory) -> tuple[Adaptation, Path]:
+    out = tmp_path_factory.mktemp("adapt") / "run"
+    return hs.adapt(*moved, budget="30s", seed=0, out=out, read_labels=True), out
+
+
+def score_of(found: Adaptation, name: str) -> float:
+    one = found.candidate(name)
+    assert one is not None
+    assert one.scored is not None
+    return one.scored.value
+
+
+def test_a_moved_domain_is_brought_back_by_what_moves_features(run: tuple[Adaptation, Path]) -> None:
+    found, _ = run
+    assert score_of(found, SOURCE_ONLY) < 0.75  # moved two deviations, cases fall across the borders
+    assert min(score_of(found, name) for name in ("coral", "ot-linear", "subspace-alignment")) > 0.95
+    assert found.before is not None
+    assert found.before.auc.value > 0.8
+
+
+def test_what_is_found_goes_to_json_and_back(run: tuple[Adaptation, Path]) -> None:
+    found, _ = run
+    assert Adaptation.from_json(found.to_json()) == found
+    assert found.scored
+    assert {o.validator for o in found.candidates[0].said} <= set(found.choice.validators)
+
+
+def test_a_saved_run_predicts_as_it_did(run: tuple[Adaptation, Path], moved: tuple[hs.Task, hs.Task]) -> None:
+    found, out = run
+    again = hs.load(out)
+    assert again == found
+    rows = list(moved[1].target.x)
+    assert again.predict(rows) == found.predict(rows)
+    assert {p.label for p in found.predict(rows)} <= set(NAMES)
+
+
+def test_a_finished_run_is_read_and_not_repeated(run: tuple[Adaptation, Path], moved: tuple[hs.Task, hs.Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying.Trials, "run", None)
+    found, out = run
+    assert hs.adapt(*moved, budget="30s", seed=0, out=out, read_labels=True) == found
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    run: tuple[Adaptation, Path], moved: tuple[hs.Task, hs.Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = run
+    fits = []
+    learn = trying.learn
+
+    def counted(candidate: Any, *rest: Any, **more: Any) -> Any:
+        if len(fits) == 9:
+            raise KeyboardInterrupt
+        fits.append(candidate)
+        return learn(candidate, *rest, **more)
+
+    monkeypatch.setattr(trying, "learn", counted)
+    with pytest.raises(KeyboardInterrupt):
+        hs.adapt(*moved, budget="30s", seed=0, out=tmp_path / "killed", read_labels=True)
+    monkeypatch.setattr(trying, "learn", learn)
+    again = hs.adapt(*moved, budget="30s", seed=0, out=tmp_path / "killed", read_labels=True)
+    assert again.to_json() == found.to_json()
+
+
+def test_labels_of_the_target_decide_nothing(run: tuple[Adaptation, Path], moved: tuple[hs.Task, hs.Task]) -> None:
+    source, target = moved
+    blind = hs.adapt(source, dataclasses.replace(target, target=dataclasses.replace(target.target, y=None)), budget="30s", seed=0)
+    wrong = dataclasses.replace(target, target=dataclasses.replace(target.target, y=list(target.target.y or ())[::-1]))
+    unread = hs.adapt(source, wrong, budget="30s", seed=0)
+    assert not unread.scored
+    assert unread.notes == ("there has 90 labels; they were not read. --target-labels some learns from them, --score reads them once at the end.",)
+    assert dataclasses.replace(unread, notes=()) == blind
+    assert unread.verdict == run[0].verdict
+    strip = [dataclasses.replace(c, scored=None) for c in run[0].candidates]
+    assert strip == list(blind.candidates)
+
+
+def test_identical_domains_leave_nothing_to_do(moved: tuple[hs.Task, hs.Task]) -> None:
+    source, _ = moved
+    found = hs.adapt(source, source, budget="30s", seed=0)
+    assert found.verdict.decision == "nothing to do"
+    assert found.shipped == SOURCE_ONLY
+    assert found.verdict.why == "Every case of here (2) lies in the source, by its content: there is nothing to adapt to."
+    assert {c.level for c in found.candidates} <= {"none", "feature"}
+    another = hs.adapt(table("here", even(600), seed=1), table("there", even(600), seed=2), budget="30s", seed=0)
+    assert another.verdict.decision == "nothing to do"
+    assert another.verdict.why.startswith("No test tells the domains apart")
+
+
+def test_some_target_labels_make_the_verdict_a_test(moved: tuple[hs.Task, hs.Task]) -> None:
+    source, target = moved
+    y = [label if i % 2 else None for i, label in enumerate(target.target.y or ())]
+    some = dataclasses.replace(target, target=dataclasses.replace(target.target, y=y), labels=())
+    found = hs.adapt(source, some, budget="30s", seed=0, target_labels="some")
+    assert found.verdict.method == "test"
+    assert found.verdict.decision == "adapt"
+    assert found.target.labelled == 45
+    assert found.verdict.interval[0] > 0.1
+    assert found.candidate("easyadapt") is not None
+    assert all(c.measured for c in found.candidates if c.name != SOURCE_ONLY and c.status == "complete")
+
+
+def refused(*given: Any, **more: Any) -> str:
+    with pytest.raises(hs.InputError) as told:
+        hs.adapt(*given, **{"budget": "30s", "seed": 0, **more})
+    return str(told.value)
+
+
+def test_what_cannot_be_adapted_is_refused_in_one_line(moved: tuple[hs.Task, hs.Task]) -> None:
+    source, target = moved
+    few = dataclasses.replace(target, target=target.target.take(range(9)))
+    assert refused(source, few) == "there has 9 rows; a domain needs at least 10. Add some, or predict without adapting."
+    assert refused(table("bare", even(20), seed=0, labels=False), target) == "bare has no labels, so nothing can be learned from it. Give a labelled source."
+    blind = dataclasses.replace(target, target=dataclasses.replace(target.target, y=None))
+    assert refused(source, blind, target_labels="some").startswith("there has no labelled case, and --target-labels some promises some.")
+    other = hs.Task("classification", "tabular", hs.Domain("else", [{"z": 1.0}] * 20))
+    assert refused(source, other) == "here and else share no column, so nothing carries over. Rename the columns that mean the same."
+    dog = dataclasses.replace(target, target=dataclasses.replace(target.target, y=["dog"] * 90), labels=())
+    assert refused(source, dog, target_labels="some").startswith("there has cases labelled 'dog', which no source has (it has ant, bee, cat).")
+
+
+def test_findings_name_no_machine_and_no_time(run: tuple[Adaptation, Path]) -> None:
+    _, out = run
+    assert "seconds" not in json.loads((out / "adaptation.json").read_text())
+    assert json.loads((out / "times.json").read_text())["total"] > 0
