@@ -49,6 +49,31 @@ def transfer(
 
 
 @app.command()
+def adapt(
+    domains: Annotated[list[Path], typer.Argument(metavar="SOURCE... TARGET", help="Folders of images, or tables: labelled sources, then the target.")],
+    out: Out,
+    target_labels: Annotated[str, typer.Option(help="none: no label of the target is read; some: those that it has train and test. README says how.")] = "none",
+    budget: Annotated[str, typer.Option(help="Time to spend, such as 90s, 5m, 2h.")] = "5m",
+    seed: Annotated[int, typer.Option(help="Decides splits and first weights.")] = 0,
+    text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all shared columns are a table.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict; the target's file may lack it, or have empty cells.")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the source's target column looks.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="A network whose features are tried; may be repeated. Default: all that are installed.")] = None,
+    group_by: Annotated[str | None, typer.Option(help=r"What is never split: regular expression on the path, e.g. '(patient\d+)', or a column.")] = None,
+    engine: Annotated[str, typer.Option(help="What runs the networks; see transfer.")] = "auto",
+    margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth adapting.")] = 0.0,
+    score: Annotated[bool, typer.Option("--score", help="Read the target's labels once, at the end, to score what was found.")] = False,
+    skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
+) -> None:
+    """Adapt from labelled domains to one that looks different and has few labels or none."""
+    from headstart.crossing import Crossing, adapt_and_print
+
+    what = {"text": text, "target": target, "kind": kind, "networks": network, "group_by": group_by, "engine": engine}
+    rest = {"target_labels": target_labels, "score": score, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
+    adapt_and_print(Crossing(domains, out, budget, seed, **what, **rest))  # type: ignore[arg-type]
+
+
+@app.command()
 def multitask(
     data: Annotated[Path, typer.Argument(help="Table with texts and several columns to predict: CSV, JSON lines, Parquet. Empty cells are missing labels.")],
     target: Annotated[list[str], typer.Option(help="Column to predict; two or more.")],

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+UNLABELLED = ("_", "unlabelled")  # folders of a target domain whose images have no label
 MIN_PER_CLASS = 4  # one is held out for the test, and the folds of the rest need two or more
 
 
@@ -122,6 +123,25 @@ class Task:
         if not paths:
             raise InputError(f"{root} holds no images. Give a folder of images.")
         return cls("classification", "image", Domain(root.name or str(root.resolve()), paths))
+
+    @classmethod
+    def target_from_folder(cls, folder: str | Path, *, group_by: str | None = None) -> Task:
+        r"""Return the task of a domain to adapt to: all images under a folder, at any depth, with labels as far as there are class folders.
+
+        An image's label is the name of the folder directly under ``folder`` that it lies in. Images that lie loose in ``folder``, or in a folder ``_`` or
+        ``unlabelled``, have none. Whether labels are looked at is for :func:`headstart.adapt` to say.
+
+        Raises
+        ------
+        InputError
+            no such folder; no images in it; a path that ``group_by`` does not match.
+        """
+        task, root = cls.unlabelled_from_folder(folder), Path(folder)
+        tops = [Path(path).relative_to(root).parts for path in task.target.x]
+        y = [None if len(parts) == 1 or parts[0] in UNLABELLED else parts[0] for parts in tops]
+        groups = None if group_by is None else _groups(root, task.target.x, group_by)
+        known = y if any(label is not None for label in y) else None
+        return replace(task, target=Domain(task.target.name, task.target.x, known, groups))
 
     @property
     def codes(self) -> list[int]:

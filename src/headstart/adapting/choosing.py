@@ -14,7 +14,7 @@ from headstart.evaluate import interval_of_mean, metric, scale, score, share_tes
 from headstart.guard import judge
 from headstart.result import Score, Verdict
 
-DRAWS = 500  # of target cases and of candidates, for the interval of a forecast
+DRAWS = 100  # of target cases and of candidates, for the interval of a forecast
 FALLS_BEHIND = 0.10  # of the score on held-out source cases: what loses more there has unlearned the classes
 FEW = 0.5  # of the classes that source only predicts in effect; a candidate that predicts fewer has collapsed
 VALIDATORS = {
@@ -43,7 +43,7 @@ def foretold(ground: Ground, trials: Trials, reference: Tried, *, margin: float)
     collapsed = {one.name: why for one in complete if (why := _collapsed(one, reference))}
     values = {one.name: {o.validator: o.value for o in said[one.name]} for one in complete}
     floor = (values[reference.name]["source"] or 0.0) - FALLS_BEHIND
-    able = [one for one in complete if one is not reference and one.name not in collapsed and (values[one.name]["source"] or 0.0) >= floor]
+    able = [one for one in complete if one.entry.related and one.name not in collapsed and (values[one.name]["source"] or 0.0) >= floor]
     gains = {one.name: _forecast(ground, one, reference, complete) for one in complete if one is not reference}
     if not able:
         why = "No candidate keeps the score on held-out source cases and the variety of classes that source only has."
@@ -71,7 +71,7 @@ def tested(ground: Ground, trials: Trials, reference: Tried, *, margin: float) -
     collapsed = {one.name: why for one in complete if (why := _collapsed(one, reference))}
     y, classes = ground.domains.y, ground.domains.classes
     scores = {one.name: [score(y[test], out, classes=classes) for (_, test), out in zip(splits, one.folds, strict=True)] for one in complete}
-    rivals = [one.name for one in complete if one is not reference]
+    rivals = [one.name for one in complete if one.entry.related]
     share = share_tested(splits)
     measured = {}
     for name, values in scores.items():

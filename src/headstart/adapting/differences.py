@@ -13,10 +13,9 @@ from headstart.adapting.ground import Ground
 from headstart.adapting.trying import Trials, Tried
 from headstart.core import Net
 from headstart.learner import Fitted
-from headstart.methods.features.door import one_thread
 from headstart.methods.relations.relation import Mapped
 from headstart.result import Score
-from headstart.similarity.two_sample import auc_interval, classifier_test, mmd, permutation_test, pool
+from headstart.similarity.two_sample import auc_interval, classifier_test, mmd, one_thread, permutation_test, pool
 from headstart.train import hidden
 
 MOST = 600  # cases of each domain in a distance: a classifier's AUC is then known to .03

@@ -18,10 +18,9 @@ from headstart.choice import PLAIN, told
 from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
 from headstart.export import Predictor
 from headstart.learner import Fitted
-from headstart.methods.features.door import one_thread
 from headstart.result import Score
 from headstart.runs import provenance_of
-from headstart.similarity.two_sample import auc_interval, classifier, pool
+from headstart.similarity.two_sample import auc_interval, classifier, one_thread, pool
 
 PAIRED = 400  # cases of a source and of the target by which it is told how far they are apart
 

@@ -20,11 +20,11 @@ from headstart.core import InputError
 from headstart.evaluate import Split, folds, score
 from headstart.learner import Candidate, Fitted, Target, learn, with_params
 from headstart.methods import SIMPLE, Method, Probe, ProbeRegressor, space
-from headstart.methods.features.door import one_thread
 from headstart.methods.relations import REGRESSIONS, RELATIONS, Mapped
 from headstart.methods.relations.door import proba_of
 from headstart.methods.relations.label_shift import LabelShift
 from headstart.methods.relations.related import Related, weighs
+from headstart.similarity.two_sample import one_thread
 from headstart.train import OutOfTime
 
 FOLDS, REPEATS = 5, 3  # in which labelled target cases test what was not trained on them; repeats as the budget allows
@@ -34,6 +34,7 @@ TIERS = (
     (60.0, ("ot-entropic", "kliep", "kmm", "selection", "bda", "propagation", "jpda")),
     (300.0, ("ot", "ot-class")),
 )
+RAW = {"image": ("linear", "svm"), "text": ("linear", "svm"), "tabular": ("boosting", "svm", "forest")}  # models of raw inputs, beside heads on features
 PAIRED = frozenset({"ot", "ot-entropic", "ot-class", "kmm"})  # hold a number for each pair of cases
 MOST_PAIRED = 5000  # cases of either domain that such a method is tried on
 JOINED, TARGET_ONLY = "source + labelled target", "labelled target only"
@@ -115,7 +116,10 @@ class Trials:
         return [one for one in self.tried if one.complete]
 
     def refer(self) -> Tried:
-        """Name the best of the heads on source cases alone, by held-out source cases, "source only"; return it.
+        """Name the best of the heads on source cases alone "source only"; return it.
+
+        The first one, ridge on final features, which relation-level methods put on theirs, unless another is better on held-out source cases by more than a
+        standard error of the difference: then a gain is that of adapting, and not of another head.
 
         Raises
         ------
@@ -126,7 +130,9 @@ class Trials:
         if not heads:
             why = next((one.reason for one in self.tried), f"The budget of {self.ground.clock.budget:g} s ended before source only was measured")
             raise InputError(f"{why.rstrip('.')}. Give more, such as --budget 5m, in another --out.")
-        best = max(heads, key=lambda one: held_score(self.ground, one))
+        best = heads[0]
+        for one in heads[1:]:
+            best = one if _beats(self.ground, one, best) else best
         named = dataclasses.replace(best, entry=dataclasses.replace(best.entry, name=SOURCE_ONLY))
         self.tried = [named, *(one for one in self.tried if one is not best)]
         return named
@@ -199,6 +205,21 @@ def of_source(fitted: Fitted, x: np.ndarray) -> np.ndarray:
     return fitted.output(x)
 
 
+def _beats(ground: Ground, one: Tried, other: Tried) -> bool:
+    """Whether it is better on held-out source cases by more than one standard error of the mean difference over cases; classes weigh alike."""
+    if one.held is None or other.held is None:
+        return False
+    y = ground.domains.y[ground.domains.held]
+    if ground.domains.classes:
+        each = (one.held.argmax(axis=1) == y).astype(float) - (other.held.argmax(axis=1) == y)
+        weights = 1.0 / np.bincount(y)[y]
+    else:
+        each, weights = np.square(other.held[:, 0] - y) - np.square(one.held[:, 0] - y), np.ones(len(y))
+    mean = float(np.average(each, weights=weights))
+    error = float(np.sqrt(np.sum((weights / weights.sum()) ** 2 * (each - mean) ** 2)))
+    return mean > error
+
+
 def held_score(ground: Ground, one: Tried) -> float:
     """Return the score on held-out cases of the sources that it was trained on, 0..1."""
     domains = ground.domains
@@ -242,8 +263,7 @@ def source_heads(ground: Ground, network: str) -> list[Entry]:
             entries.append(Entry(f"{head}{where}", Candidate(dataclasses.replace(probe, head=head, back=back, span=span), source), every, related=False))
     modality = ground.domains.task.modality
     simple = SIMPLE[modality](kind=kind)
-    models = ("boosting", "svm", "forest") if modality == "tabular" else ("linear", "svm")
-    for model in models:
+    for model in RAW[modality]:
         entries.append(Entry(f"{model} on raw inputs", Candidate(dataclasses.replace(simple, model=model)), every, related=False))
     return entries
 

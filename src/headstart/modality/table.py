@@ -71,6 +71,33 @@ def tasks_from_table(path: str | Path, *, targets: Sequence[str], text: str | No
     return tasks
 
 
+def target_from_table(path: str | Path, *, target: str | None, text: str | None = None, kind: str = "classification", group_by: str | None = None) -> Task:
+    """Return the task of a domain to adapt to: a file's texts, or its rows with all other columns, and labels as far as it has them.
+
+    The column ``target`` may be missing, and its empty cells are cases without a label. Whether labels are looked at is for :func:`headstart.adapt` to say.
+
+    Raises
+    ------
+    InputError
+        as :func:`task_from_table` does, but for a target that is missing or empty.
+    """
+    path = Path(path)
+    table = read_columns(path)
+    groups = None if group_by is None else [str(v) for v in _column(path, table, group_by)]
+    x, _ = _inputs(path, table, text=text, skip={target, group_by}, columns=None, keep_all=True)
+    given = table.get(target or "", [None] * len(x))
+    y: list[Any] = [None if _is_missing(v) else _label(v) for v in given]
+    if kind == "regression":
+        numbers = [None if v is None else _number(v) for v in y]
+        wrong = next((i for i, (v, n) in enumerate(zip(y, numbers, strict=True)) if v is not None and n is None), None)
+        if wrong is not None:
+            raise InputError(f"{path}, row {wrong + 1}: the target {target!r} is {y[wrong]!r}, not a finite number. Mend it, or leave it empty.")
+        y = numbers
+    known = None if all(v is None for v in y) else y
+    modality: Literal["text", "tabular"] = "text" if text else "tabular"
+    return Task("regression" if kind == "regression" else "classification", modality, Domain(path.name, x, known, groups))
+
+
 def unlabelled_from_table(path: str | Path, *, text: str | None = None) -> Task:
     """Return a task without targets of a file's texts, or of its rows with all their columns: what ``assess`` can compare and describe.
 

@@ -1,0 +1,170 @@
+"""What ``headstart adapt`` reads and prints: the domains, each candidate, the verdict, what is odd, and where the result lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from headstart.adaptation import SOURCE_ONLY, Adaptation, Candidacy, Distance
+from headstart.terminal import NARROW, Bars, with_interval
+
+if TYPE_CHECKING:
+    import headstart as hs
+
+SHOWN = 12  # candidates in the table
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What the user asked of ``headstart adapt``; the last of ``domains`` is the target."""
+
+    domains: Sequence[Path]
+    out: Path
+    budget: str
+    seed: int
+    target_labels: str = "none"
+    score: bool = False
+    text: str | None = None
+    target: str | None = None
+    kind: str | None = None
+    networks: Sequence[str] | None = None
+    group_by: str | None = None
+    engine: str = "auto"
+    margin: float = 0.0
+    skip_unreadable: bool = False
+    command: str = ""
+
+
+def adapt_and_print(asked: Crossing) -> None:
+    """Adapt, and print what was found."""
+    console = Console()
+    from headstart.core import InputError
+    from headstart.runs import parse_budget
+
+    seconds = parse_budget(asked.budget)
+    if asked.target_labels not in ("none", "some"):
+        raise InputError(f"--target-labels {asked.target_labels} is unknown. Say none (the default) or some.")
+    if asked.score and asked.target_labels == "some":
+        raise InputError("--score reads labels that nothing learned from, and --target-labels some learns from them. Leave one of the two out.")
+    if len(asked.domains) < 2:
+        raise InputError(f"{len(asked.domains)} domain was given; a source and a target are needed: headstart adapt SOURCE TARGET.")
+    import headstart as hs
+
+    sources, target = domains_of(asked)
+    networks = [hs.sources.get(name) for name in asked.networks] if asked.networks else None
+    with Bars(console, seconds) as bars:
+        found = hs.adapt(
+            sources,
+            target,
+            networks,
+            budget=seconds,
+            seed=asked.seed,
+            target_labels=asked.target_labels,  # type: ignore[arg-type]
+            read_labels=asked.score,
+            out=asked.out,
+            skip_unreadable=asked.skip_unreadable,
+            margin=asked.margin,
+            engine=asked.engine,
+            observer=bars,
+            command=asked.command,
+        )
+    print_adaptation(console, found)
+    console.print(f"Result: {asked.out}. To predict: headstart predict {asked.out} NEW --out predictions.csv", highlight=False, soft_wrap=True)
+
+
+def domains_of(asked: Crossing) -> tuple[list[hs.Task], hs.Task]:
+    """Return the labelled sources and the target: all folders of images, or all tables."""
+    import headstart as hs
+    from headstart.core import InputError
+    from headstart.modality.table import target_from_table
+
+    *paths, last = asked.domains
+    missing = next((path for path in asked.domains if not path.exists()), None)
+    if missing is not None:
+        raise InputError(f"{missing} does not exist. Give folders of images, or tables, the target last.")
+    if len({path.is_dir() for path in asked.domains}) > 1:
+        raise InputError("Some domains are folders and others files. Give folders of images, or tables, the target last.")
+    if last.is_dir():
+        if asked.text or asked.target or asked.kind:
+            raise InputError(f"{last} is a folder; --text, --target and --kind are for tables. Give CSV, JSON lines or Parquet files.")
+        return [hs.Task.from_folder(path, group_by=asked.group_by) for path in paths], hs.Task.target_from_folder(last, group_by=asked.group_by)
+    if asked.target is None:
+        raise InputError(f"{paths[0]} is a file, so --target is needed: the column to predict. With texts also --text, the column to read.")
+    sources = [hs.task_from_table(path, target=asked.target, text=asked.text, kind=asked.kind, group_by=asked.group_by) for path in paths]
+    return sources, target_from_table(last, target=asked.target, text=asked.text, kind=sources[0].kind, group_by=asked.group_by)
+
+
+def print_adaptation(console: Console, found: Adaptation) -> None:
+    """Print the candidates, how far the domains are apart, what is odd, and the verdict."""
+    console.print(_candidates(found))
+    left = len(found.candidates) - SHOWN
+    if left > 0:
+        console.print(f"and {left} more, in the result.", style="dim", highlight=False)
+    for candidate in found.candidates:
+        if candidate.status == "failed":
+            console.print(f"{candidate.name} failed: {candidate.reason}", style="dim", highlight=False, soft_wrap=True)
+    if found.before is not None:
+        console.print(_apart(found, found.before), highlight=False, soft_wrap=True)
+    if len(found.sources) > 1:
+        console.print(f"The source nearest to {found.target.name} is {found.nearest_source}.", highlight=False, soft_wrap=True)
+    for odd in found.warned:
+        p = "" if odd.p is None else f" (p = {odd.p:.2g})"
+        console.print(f"! {odd.words}{p}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    wrong = [move for move in found.moved if move.looks_wrong]
+    for move in wrong:
+        console.print(f"! {move.moved} of {move.n} cases called {move.label} moved away, it seems wrongly.", style="yellow", highlight=False, soft_wrap=True)
+    console.print(f"Verdict: {found.verdict}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"{found.verdict.why}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Shipped: {_shipped(found)}.", highlight=False, soft_wrap=True)
+    if found.stopped_by == "budget":
+        console.print("The budget ended before the plan did; more time may find more.", highlight=False)
+    for note in found.notes:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
+
+
+def _candidates(found: Adaptation) -> Table:
+    measured = found.target_labels == "some"
+    columns = ["candidate", "held-out source", "on target" if measured else "target changed", "gain" if measured else "gain foretold"]
+    if found.scored:
+        columns.append("scored at the end")
+    table = Table(*columns, title=f"Candidates: {found.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW)
+    for one in _ordered(found)[:SHOWN]:
+        marked = "* " if one.name == found.choice.candidate else ""
+        changed = "" if one.changed is None else f"{one.changed:.0%}"
+        target = "" if one.target_score is None else with_interval(one.target_score)
+        row = [marked + one.name, f"{one.source_score.value:.3f}" if one.source_score else "", target if measured else changed, _gain(one)]
+        if found.scored:
+            row.append(with_interval(one.scored) if one.scored else "")
+        table.add_row(*row, style="dim" if one.collapsed else None)
+    return table
+
+
+def _ordered(found: Adaptation) -> list[Candidacy]:
+    """Return source only first, the chosen one next, then those with outputs by their gain."""
+    complete = [one for one in found.candidates if one.source_score is not None]
+    return sorted(complete, key=lambda one: (one.name != SOURCE_ONLY, one.name != found.choice.candidate, -(one.gain or 0.0)))
+
+
+def _gain(one: Candidacy) -> str:
+    if one.gain is None or one.interval is None:
+        return ""
+    return f"{one.gain:+.3f} [{one.interval[0]:+.3f}, {one.interval[1]:+.3f}]"
+
+
+def _apart(found: Adaptation, before: Distance) -> str:
+    words = f"A classifier tells {found.target.name} from the source with AUC {with_interval(before.auc)} (.5: not at all)"
+    if found.after is None or found.after == before:
+        return f"{words}."
+    return f"{words}; after {found.choice.candidate} with {with_interval(found.after.auc)}."
+
+
+def _shipped(found: Adaptation) -> str:
+    one = found.candidate(found.shipped)
+    on = f" on {one.network}" if one is not None and one.network else ""
+    return f"{found.shipped}{on}"
