@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from headstart.core import InputError
 from headstart.methods.features import HEADS, KNN, LogisticPath, RidgeLOO
 from headstart.methods.features.door import case_weights
-from headstart.methods.features.logistic import _row_space
+from headstart.methods.features.logistic import Race, _row_space, hint, inner_splits
 
 SHAPES = [(40, 7), (30, 90)]  # n > d and n < d
 
@@ -153,6 +153,49 @@ def test_logistic_chooses_the_strength_that_grid_search_chooses():
     assert np.allclose(ours.path_, -search.cv_results_["mean_test_score"], rtol=2e-3)
 
 
+@pytest.mark.parametrize(("n", "d", "folds_run"), [(150, 8, {4}), (2500, 200, {1, 2})])
+def test_the_race_of_strengths_ends_where_the_whole_path_does_and_early_with_many_cases(n, d, folds_run, monkeypatch):
+    X, y = clouds(n, d, spread=3.0 + 2.0 * (d == 200))
+    cs = tuple(10.0**k for k in range(-5, 3))
+    held_out = []
+    add = Race.add
+    monkeypatch.setattr(Race, "add", lambda race, i, fold, *rest: (held_out.append((i, fold)), add(race, i, fold, *rest))[1])
+    ours = LogisticPath(cs=cs, balanced=False).fit(X, y)
+    folds = StratifiedKFold(4, shuffle=True, random_state=0)
+    search = GridSearchCV(LogisticRegression(max_iter=1000), {"C": cs}, scoring="neg_log_loss", cv=folds).fit(StandardScaler().fit_transform(X), y)
+    whole = -search.cv_results_["mean_test_score"]
+    assert whole[cs.index(ours.C_)] < whole.min() + 1e-3
+    best = cs.index(ours.C_)
+    assert {best - 1, best, best + 1} <= {i for i, _ in held_out}  # it has a neighbour on either side
+    assert len({fold for i, fold in held_out if i == best}) in folds_run
+
+
+@pytest.mark.parametrize(("n", "classes"), [(300, 2), (300, 6), (3000, 6)])
+def test_ridge_hints_at_the_strength_that_cross_validation_finds(n, classes):
+    """Gaussian classes with few telling directions among many: the best C is neither end of the path, and the hint is within a factor of 6 of it."""
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % classes
+    Z = StandardScaler().fit_transform(rng.normal(size=(n, 60)) + (rng.normal(size=(classes, 60)) * (np.arange(60) < 20) * 0.5)[y])
+    cs = np.logspace(-5, 2, 15)
+    search = GridSearchCV(LogisticRegression(max_iter=1000), {"C": cs}, scoring="neg_log_loss", cv=4).fit(Z, y)
+    assert abs(np.log10(hint(Z, y, np.ones(n), seed=0) / search.best_params_["C"])) < np.log10(6.0)
+
+
+def test_a_strength_is_dropped_for_a_clear_paired_difference_of_units_and_not_before_100_of_them():
+    rng = np.random.default_rng(0)
+    common, worse = rng.exponential(size=200), 0.01 + 0.02 * rng.normal(size=200)  # 0.01 is 7 standard errors of the difference, and none of the losses
+
+    def standing(units: np.ndarray, rows: int) -> list[int]:
+        race = Race(np.ones(200), units)
+        race.add(0, 0, None, np.arange(rows), common[:rows])
+        race.add(1, 0, None, np.arange(rows), (common + worse)[:rows])
+        return race.standing()
+
+    assert standing(np.arange(200), 200) == [0]
+    assert standing(np.arange(200), 90) == [0, 1]
+    assert standing(np.arange(200) // 4, 200) == [0, 1]  # 50 groups
+
+
 def test_rotation_into_the_row_space_changes_no_inner_product_and_no_solution():
     X, y = clouds(25, 60)
     Z = StandardScaler().fit_transform(X)
@@ -177,16 +220,16 @@ def test_a_class_with_one_member_takes_the_documented_strength(groups):
 
 def test_a_class_with_two_members_gets_two_inner_folds():
     X, y = clouds(30, 4, classes=2)
-    model = LogisticPath().fit(np.vstack([X, X[:2] + 30.0]), np.append(y, [2, 2]))
-    assert np.isfinite(model.path_).all()
+    assert LogisticPath().fit(np.vstack([X, X[:2] + 30.0]), np.append(y, [2, 2])).path_ is not None
+    assert len(inner_splits(np.append(y, [2, 2]), None, folds=4, seed=0)) == 2
 
 
 def test_groups_keep_copies_out_of_the_held_out_fold():
     """Thirty random cases, ten copies each, random labels: only memory of a copy can beat chance."""
     rng = np.random.default_rng(0)
     X, y, who = rng.normal(size=(30, 40)).repeat(10, axis=0), rng.permutation(np.arange(30) % 2).repeat(10), np.arange(30).repeat(10)
-    assert LogisticPath().fit(X, y).path_.min() < 0.1
-    assert LogisticPath().fit(X, y, groups=who).path_.min() > 0.6  # chance: log 2 = 0.693
+    assert np.nanmin(LogisticPath().fit(X, y).path_) < 0.1
+    assert np.nanmin(LogisticPath().fit(X, y, groups=who).path_) > 0.6  # chance: log 2 = 0.693
 
 
 def test_groups_of_another_length_are_refused():

@@ -1,11 +1,15 @@
-"""Multinomial logistic regression over a whole L2 path, the strength chosen by inner cross-validation on log loss.
+"""Multinomial logistic regression, its L2 strength chosen from a path by inner cross-validation on log loss.
 
-With more features than cases the problem is first rotated into the row space of X, which is exact for an L2 penalty and as small as n.
+Ridge says where on the path to look, in closed form, and strengths that lose by more than chance are dropped before all folds are run (a race: Maron &
+Moore 1994, "Hoeffding races"). With more features than cases the problem is first rotated into the row space of X, which is exact for an L2 penalty.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,17 +21,26 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
+from headstart.methods.features.ridge import ALPHAS, sharpness
 from headstart.methods.features.scaling import LiveScaler
+from headstart.spectrum import Spectrum
 
+Split = tuple[np.ndarray, np.ndarray]
 CS = tuple(10.0 ** (-5 + 7 * i / 9) for i in range(10))  # why: on standardised pooled activations the best C lies between 1e-4 and 1
 MAX_ITER = 1000
+HINT = 2048  # cases that ridge looks at: the strength is a matter of the features and the noise, not of how many cases there are
+FEW = 100  # held-out units up to which no strength is dropped, because their spread is hardly known
+CLEARLY = 3.0  # standard errors of the paired difference
 
 
 class LogisticPath(ClassifierMixin, BaseEstimator):
     """Fit a linear softmax classifier and choose its regularisation from a path.
 
-    Features are standardised (mean and deviation of the rows given to ``fit``; no labels enter). The path is fitted in rising C, each
-    solution starting from the last. C is the one with the least mean log loss on the inner folds; the final fit uses all rows.
+    Features are standardised (mean and deviation of the rows given to ``fit``; no labels enter). Where on the path to begin, ridge says in closed form
+    (:func:`hint`). From there neighbours are tried until the best has one on either side, each solution starting from the one beside it. After each fold,
+    strengths that are worse by more than three standard errors of the paired difference are dropped, and the race ends when one is left: with many cases,
+    after a fold. The final fit uses all rows and starts from that of a fold. All fits are made in float32, which takes half the time; the final one goes
+    on in float64, mostly for no step more.
 
     Parameters
     ----------
@@ -41,7 +54,7 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
     C_ : the chosen C. With a class of one member (or one group) no inner fold can both hold and lack it: then the C of ``cs``
         nearest to 1/d is taken, because an L2 penalty is a normal prior of variance C on each weight, and C = 1/d gives a logit of
         d standardised features unit variance before any label is seen
-    path_ : (len(cs),) mean inner log loss in nats, or ``None`` where no inner fold was possible
+    path_ : (len(cs),) mean inner log loss in nats on the folds that the strength ran, NaN where it was not tried; ``None`` where no inner fold was possible
     coef_, intercept_ : (c, d), (c,) weights of :meth:`linear`
     converged_ : whether every fit reached its tolerance within 1000 iterations. One that did not is a slightly more regularised
         solution (early stopping) and competes on its held-out log loss like any other, so no warning is raised
@@ -68,38 +81,55 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
             Z, basis = _row_space(scaler.transform(X))
             weights = case_weights(codes, balanced=self.balanced)
             cs = np.sort(np.asarray(self.cs, dtype=np.float64))
+            units = _units(codes, groups)
             splits = inner_splits(codes, groups, folds=self.inner_folds, seed=self.seed)
             self.converged_ = True
-            self.path_ = self._path(Z, codes, weights, cs, splits) if splits else None
-            best = int(np.argmin(self.path_)) if self.path_ is not None else int(np.argmin(np.abs(np.log(cs * X.shape[1]))))
-            self.C_ = float(cs[best])
-            coef, intercept = self._solve(_model(), self.C_, Z, codes, weights)
+            start, near = _nearest(cs, 1.0 / X.shape[1]), None
+            if splits:
+                race = self._race(Z, codes, weights, cs, splits, units, start=_nearest(cs, hint(Z, codes, weights, seed=self.seed)))
+                start, near = race.best, race.models[0, race.best]
+            self.path_ = race.path(len(cs)) if splits else None
+            self.C_ = float(cs[start])
+            near = self._fitted(near, self.C_, Z.astype(np.float32), codes, weights)
+            coef, intercept = _of_every_class(self._fitted(near, self.C_, Z, codes, weights))
             coef = coef if basis is None else coef @ basis.T
             self.coef_ = coef / scaler.scale_
             self.intercept_ = intercept - self.coef_ @ scaler.mean_
         return self
 
-    def _path(self, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray, cs: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Return (len(cs),) weighted mean log loss on the held-out rows."""
-        loss = np.zeros(len(cs))
-        for train, test in splits:
-            model = _model()
-            for i, c in enumerate(cs):
-                coef, intercept = self._solve(model, c, Z[train], codes[train], weights[train])
-                log_proba = log_softmax(Z[test] @ coef.T + intercept, axis=1)
-                loss[i] -= weights[test] @ log_proba[np.arange(len(test)), codes[test]]
-        loss /= sum(weights[test].sum() for _, test in splits)
-        return loss
+    def _race(self, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray, cs: np.ndarray, folds: list[Split], units: np.ndarray, *, start: int) -> Race:
+        """Return the race from ``start`` on."""
+        race, small = Race(weights, units), Z.astype(np.float32)
 
-    def _solve(self, model: LogisticRegression, c: float, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (c, d) and (c,): logits of every class; the model keeps its solution for the next, larger C."""
+        def run(i: int, fold: int, near: LogisticRegression | None) -> LogisticRegression:
+            train, test = folds[fold]
+            model = self._fitted(near, cs[i], small[train], codes[train], weights[train])
+            coef, intercept = _of_every_class(model)
+            log_proba = log_softmax(small[test] @ coef.T + intercept, axis=1)
+            race.add(i, fold, model, test, -log_proba[np.arange(len(test)), codes[test]])
+            return model
+
+        standing = [i for i in (start - 1, start) if i >= 0]
+        for fold in range(len(folds)):
+            near = None
+            for i in standing:
+                near = run(i, fold, near)
+            for i in race.neighbours(len(cs)):
+                for earlier in range(fold + 1):
+                    run(i, earlier, race.models[earlier, race.best])
+            standing = race.standing()
+            if len(standing) == 1:
+                break
+        return race
+
+    def _fitted(self, near: LogisticRegression | None, c: float, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> LogisticRegression:
+        """Return a new model, fitted from where ``near`` ended."""
+        model = LogisticRegression(warm_start=True, max_iter=MAX_ITER) if near is None else copy.copy(near)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # reported as converged_
             model.set_params(C=float(c)).fit(Z, codes, weights)
         self.converged_ &= bool(model.n_iter_.max() < MAX_ITER)
-        if len(self.classes_) > 2:
-            return model.coef_, model.intercept_
-        return np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
+        return model
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:
         """Return W (c, d) and b (c,) with ``X @ W.T + b`` the logits of unstandardised X; for two classes (-z/2, z/2)."""
@@ -122,8 +152,88 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
         return most
 
 
-def _model() -> LogisticRegression:
-    return LogisticRegression(warm_start=True, max_iter=MAX_ITER)
+@dataclass
+class Race:
+    """Held-out losses of strengths, and the models that made them, by (fold, strength).
+
+    Parameters
+    ----------
+    weights : (n,) of cases
+    units : (n,) codes of what is independent: cases, or groups of them
+    """
+
+    weights: np.ndarray
+    units: np.ndarray
+    losses: dict[int, np.ndarray] = field(default_factory=dict)
+    models: dict[tuple[int, int], LogisticRegression] = field(default_factory=dict)
+
+    def add(self, i: int, fold: int, model: LogisticRegression, rows: np.ndarray, losses: np.ndarray) -> None:
+        """Note that strength ``i`` had those losses on the fold's held-out rows."""
+        self.losses.setdefault(i, np.full(len(self.weights), np.nan))[rows] = losses
+        self.models[fold, i] = model
+
+    @property
+    def best(self) -> int:
+        """The strength with the least mean loss, of those that ran all folds so far; of equals the smallest C."""
+        return min(self._whole(), key=lambda i: (self._mean(i), i))
+
+    def neighbours(self, count: int) -> Iterator[int]:
+        """Yield strengths beside the best that were never tried, until it has one on either side; whoever asks runs each before asking for the next."""
+        while free := [i for i in (self.best + 1, self.best - 1) if 0 <= i < count and i not in self.losses]:
+            yield free[0]
+
+    def standing(self) -> list[int]:
+        """Return the strengths that ran all folds so far and are not clearly worse than the best, rising."""
+        return [i for i in sorted(self._whole()) if not self._clearly_worse(i)]
+
+    def path(self, count: int) -> np.ndarray:
+        """Return (count,) mean losses, NaN where a strength was not tried."""
+        return np.array([self._mean(i) if i in self.losses else np.nan for i in range(count)])
+
+    def _whole(self) -> list[int]:
+        ran = {i: int(np.isfinite(losses).sum()) for i, losses in self.losses.items()}
+        return [i for i, cases in ran.items() if cases == max(ran.values())]
+
+    def _mean(self, i: int) -> float:
+        seen = np.isfinite(self.losses[i])
+        return float(np.average(self.losses[i][seen], weights=self.weights[seen]))
+
+    def _clearly_worse(self, i: int) -> bool:
+        worse = self.weights * (self.losses[i] - self.losses[self.best])
+        seen = np.isfinite(worse)
+        who = np.unique(self.units[seen], return_inverse=True)[1]
+        by_unit = np.bincount(who, worse[seen])
+        return len(by_unit) > FEW and bool(by_unit.mean() > CLEARLY * by_unit.std(ddof=1) / np.sqrt(len(by_unit)))
+
+
+def hint(Z: np.ndarray, codes: np.ndarray, weights: np.ndarray, *, seed: int) -> float:
+    """Return the C at which logistic regression is about as smooth as the ridge regression with the least leave-one-out error.
+
+    Along a direction of the features with s^2 in sum, ridge keeps s^2 / (s^2 + alpha) of a weight. Logistic regression, near its solution, has the curvature
+    s^2 mean p (1 - p), and keeps s^2 / (s^2 + 1 / (C mean p (1 - p))): the same where C = 1 / (alpha mean p (1 - p)). p are ridge's left-out probabilities
+    of every class. Of more than 2,048 cases, so many are drawn.
+    """
+    if len(Z) > HINT:
+        rows = np.sort(np.random.default_rng(seed).choice(len(Z), HINT, replace=False))
+        Z, codes, weights = Z[rows], codes[rows], weights[rows]
+    Y = 2.0 * np.eye(codes.max() + 1)[codes] - 1.0
+    residuals = Spectrum.of(Z, weights=weights).ridge(Y).left_out(ALPHAS)
+    best = int(np.argmin([np.average(np.square(r).mean(axis=1), weights=weights) for r in residuals]))
+    decision = Y - residuals[best]
+    proba = softmax(sharpness(decision, codes, weights) * decision, axis=1)
+    spread = float(np.average((proba * (1.0 - proba)).mean(axis=1), weights=weights))
+    return float(1.0 / (ALPHAS[best] * spread))
+
+
+def _nearest(cs: np.ndarray, c: float) -> int:
+    return int(np.argmin(np.abs(np.log(cs) - np.log(c))))
+
+
+def _of_every_class(model: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
+    """Return (c, d) and (c,): the weights of every class's logit."""
+    if len(model.classes_) > 2:
+        return model.coef_, model.intercept_
+    return np.vstack([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
 
 
 def _row_space(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -138,12 +248,17 @@ def _row_space(Z: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return np.ascontiguousarray(coordinates.T), basis
 
 
-def inner_splits(codes: np.ndarray, groups: Any, *, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return up to ``folds`` stratified splits whose training part holds every class; none where that cannot be."""
+def _units(codes: np.ndarray, groups: Any) -> np.ndarray:
+    """Return (n,) codes of the groups, or of the cases where there are none."""
     units = np.arange(len(codes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(units) != len(codes):
         raise ValueError(f"groups has {len(units)} entries for {len(codes)} rows. Give one for each row.")
-    classes = np.unique(codes)
+    return units
+
+
+def inner_splits(codes: np.ndarray, groups: Any, *, folds: int, seed: int) -> list[Split]:
+    """Return up to ``folds`` stratified splits whose training part holds every class; none where that cannot be."""
+    units, classes = _units(codes, groups), np.unique(codes)
     k = min(folds, *(len(np.unique(units[codes == c])) for c in classes))
     if k < 2:
         return []
