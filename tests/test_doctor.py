@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.core import Domain, Task
+from headstart.core import Domain, InputError, Task
 from headstart.doctor import diagnose
 from headstart.terminal import Asked, diagnose_and_print
 from headstart.twins import fingerprints, near_pairs, normalised
@@ -196,3 +197,11 @@ def test_the_command_compares_columns_that_both_files_have_and_prints_json(tmp_p
     assert json.loads(capsys.readouterr().out) == {"n": 60, "things": "rows", "findings": []}
     diagnose_and_print(asked, other=csv(tmp_path / "far.csv", table(seed=1, shift=3.0), labelled=labelled), as_json=False)
     assert "What will be predicted differs from the training data" in capsys.readouterr().out
+
+
+def test_a_path_at_which_nothing_lies_is_said_to_be_none(tmp_path):
+    asked = Asked(csv(tmp_path / "own.csv", table(), labelled=True), Path(), "10s", 0, target="y", kind="classification")
+    with pytest.raises(InputError, match="nosuch does not exist"):
+        diagnose_and_print(asked, other=tmp_path / "nosuch", as_json=False)
+    with pytest.raises(InputError, match="nosuch does not exist"):
+        diagnose_and_print(dataclasses.replace(asked, data=tmp_path / "nosuch", target=None), other=None, as_json=False)

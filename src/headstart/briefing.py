@@ -14,7 +14,7 @@ from rich.table import Table
 
 from headstart.assessment import AssessedSource, Assessment
 from headstart.result import Score
-from headstart.terminal import NARROW, Asked, pool_of, task_of, with_interval
+from headstart.terminal import NARROW, Asked, existing, pool_of, task_of, with_interval
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -130,7 +130,7 @@ def _task(asked: Asked) -> hs.Task:
     from headstart.core import IMAGE_SUFFIXES, InputError
     from headstart.modality.table import unlabelled_from_table
 
-    if asked.data.is_dir() and not (asked.text or asked.target):
+    if existing(asked.data).is_dir() and not (asked.text or asked.target):
         loose = any(p.suffix.lower() in IMAGE_SUFFIXES for p in asked.data.iterdir())
         return hs.Task.unlabelled_from_folder(asked.data) if loose else hs.Task.from_folder(asked.data, group_by=asked.group_by)
     if asked.target is not None or asked.data.is_dir():
@@ -146,7 +146,7 @@ def _other(asked: Asked, task: hs.Task) -> hs.Task:
     from headstart.core import InputError
     from headstart.modality.table import unlabelled_from_table
 
-    place = asked.source_data or asked.data
+    place = existing(asked.source_data or asked.data)
     if task.modality == "image":
         try:
             return hs.Task.from_folder(place)

@@ -88,9 +88,11 @@ def diagnose(task: Task, other: Task | None = None, *, seed: int = 0) -> Diagnos
     task, inspection = door(task.modality).inspect(task, skip_unreadable=True)
     x = features(task)
     found = cheap(task, inspection, x)
-    found += _noise(task, seed=seed)
+    rows = _looked_at(task, seed=seed)
+    simple = _simple(task, rows)
+    found += _noise(task, rows, simple, seed=seed)
     if other is not None:
-        found += _shift(task, other, seed=seed)
+        found += _shift(task, other, simple, seed=seed)
     return Diagnosis(len(task.target), THINGS[task.modality], tuple(found))
 
 
@@ -226,14 +228,19 @@ def _frames(task: Task) -> list[Finding]:
     return found
 
 
-def _noise(task: Task, *, seed: int) -> list[Finding]:
+def _looked_at(task: Task, *, seed: int) -> np.ndarray:
+    """Rows (n,) that are looked at one by one: all, or 4,000 drawn with the seed."""
+    n = len(task.target)
+    return np.arange(n) if n <= MOST else np.sort(np.random.default_rng(seed).choice(n, MOST, replace=False))
+
+
+def _noise(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
     """Labels that a simple model, fitted without the case, finds nearly impossible (confident learning; Northcutt et al. 2021)."""
     if not task.labels or task.target.y is None or min(Counter(task.codes).values()) < FEW // 2:
         return []
     y = np.asarray(task.codes)
-    rows = np.arange(len(y)) if len(y) <= MOST else np.sort(np.random.default_rng(seed).choice(len(y), MOST, replace=False))
     groups = None if task.target.groups is None else [task.target.groups[i] for i in rows]
-    X, proba = _simple(task, rows), np.zeros((len(rows), len(task.labels)))
+    proba = np.zeros((len(rows), len(task.labels)))
     for train, test in folds(y[rows], groups=groups, k=5, seed=seed):
         estimator = SIMPLE[task.modality](model="linear" if task.modality == "text" else "svm").estimator(seed=seed).fit(X[train], y[rows][train])
         proba[np.ix_(test, estimator.classes_)] = estimator.predict_proba(X[test])
@@ -260,9 +267,9 @@ def _simple(task: Task, rows: np.ndarray) -> Any:
     return items
 
 
-def _shift(task: Task, other: Task, *, seed: int) -> list[Finding]:
+def _shift(task: Task, other: Task, simple: np.ndarray, *, seed: int) -> list[Finding]:
     """Can a classifier tell what will be predicted from what is trained on?"""
-    x, xs = _side_by_side(task, other)
+    x, xs = _side_by_side(task, other, simple)
     test = classifier_test(pool(x, xs, seed=seed, most=500), permutations=PERMUTATIONS)
     if test.p > SURE:
         return []
@@ -271,12 +278,10 @@ def _shift(task: Task, other: Task, *, seed: int) -> list[Finding]:
     return [_finding("shift", what, (), len(other.target), f"p = {test.p:.3f}, {test.n} + {test.m} cases", do)]
 
 
-def _side_by_side(task: Task, other: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Dense features of both, made alike."""
+def _side_by_side(task: Task, other: Task, simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dense features of both, made alike; of the task's images those that are at hand, ``simple``."""
     if task.modality == "image":
-        from headstart.modality.simple import handmade
-
-        return handmade(task.target.x[:MOST]), handmade(other.target.x[:MOST])
+        return simple, _simple(other, np.arange(min(MOST, len(other.target))))
     both, n = [*task.target.x, *other.target.x], len(task.target)
     if task.modality == "tabular":
         shared = set(task.target.x[0]) & set(other.target.x[0])

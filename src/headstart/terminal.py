@@ -173,7 +173,7 @@ def diagnose_and_print(asked: Asked, *, other: Path | None, as_json: bool) -> No
     task = task_of(asked)
     unseen = None
     if other is not None:
-        if other.is_dir() != asked.data.is_dir():
+        if existing(other).is_dir() != asked.data.is_dir():
             raise hs.InputError(f"{other} and {asked.data} are not of one kind. Give --predict a folder of images beside a folder, or a table beside a table.")
         if other.is_dir():
             unseen = hs.Task.unlabelled_from_folder(other)
@@ -189,6 +189,7 @@ def task_of(asked: Asked) -> hs.Task:
     import headstart as hs
     from headstart.core import InputError
 
+    existing(asked.data)
     if asked.data.is_dir():
         if asked.text or asked.target or asked.source_data:
             raise InputError(f"{asked.data} is a folder; --text, --target and --source-data are for tables. Give a CSV, JSON lines or Parquet file.")
@@ -198,6 +199,15 @@ def task_of(asked: Asked) -> hs.Task:
     return hs.task_from_table(asked.data, target=asked.target, text=asked.text, kind=asked.kind, group_by=asked.group_by)
 
 
+def existing(path: Path) -> Path:
+    """Return the path; raise ``InputError`` where nothing lies there."""
+    if not path.exists():
+        from headstart.core import InputError
+
+        raise InputError(f"{path} does not exist. Give a folder with one folder of images per class, or a table: CSV, JSON lines or Parquet.")
+    return path
+
+
 def pool_of(asked: Asked, task: hs.Task) -> list[Source]:
     """Return the sources that were asked for, or all of the task's modality that are here."""
     import headstart as hs
@@ -205,7 +215,7 @@ def pool_of(asked: Asked, task: hs.Task) -> list[Source]:
     if asked.source_data is not None:
         from headstart.pretrain import source_from_table
 
-        other = hs.task_from_table(asked.source_data, target=str(asked.target), kind=asked.kind)
+        other = hs.task_from_table(existing(asked.source_data), target=str(asked.target), kind=asked.kind)
         return [source_from_table(other, task, seed=asked.seed)]
     return [hs.sources.get(name) for name in asked.names] if asked.names else hs.sources.available(task)
 
