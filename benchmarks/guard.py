@@ -2,7 +2,8 @@
 
     python benchmarks/guard.py                       # null worlds: the false rate
     python benchmarks/guard.py --part harm           # planted negative transfer: handwritten digits, and sources a little worse than nothing
-    python benchmarks/guard.py --part power          # gains of 2, 5 and 10 points at 50, 200 and 800 labels
+    python benchmarks/guard.py --part power          # gains of 2, 5 and 10 points at 50 to 800 labels
+    python benchmarks/guard.py --part outlook        # gain with all training cases and with twice the labels: bias, and how often intervals hold it
 
 A world is a small task whose truth is known. It goes the way of a user's data: the real search over many candidates on search folds (every source
 probed, the best one looked at more closely, then what TPE proposes), the real fit of each arm's winner, the real judging on fresh folds, the real
@@ -13,10 +14,9 @@ on cases that no step has seen.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -26,17 +26,22 @@ from scipy.stats import binomtest, norm
 from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from headstart import evidence
 from headstart.bench import Bench, Silent
+from headstart.contenders import contest
 from headstart.core import Domain, Inspection, Source, Task
-from headstart.evaluate import balanced_accuracy, folds, holdout
-from headstart.judging import Chosen, fit_chosen, judge_arms, preferred, verdict
+from headstart.evaluate import balanced_accuracy, folds, holdout, share_tested
+from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.learner import Candidate
 from headstart.methods.method import Closed, View, knob
-from headstart.result import Verdict
+from headstart.outlook import outlook
+from headstart.result import Contender, Outlook, Verdict
 from headstart.search import Arena, Clock, Search
 
 D = 6  # features of a view
 UNSEEN = 2000
+DRAWS = 8  # of as many fresh cases as a model was fitted on, whose mean is the expected gain
+SLOW = 40  # columns of noise in a view that is learnt from slowly
 SHARED = 0.5  # of the noise along the signal: the same cases are hard for every arm
 KIN = 0.7  # of the noise that the stages of one source share: they see the same image
 BASELINE = 0.75  # accuracy of the simple models
@@ -56,7 +61,7 @@ class Rule:
         Z, Y = (X - self.centre) / self.scale, np.where(y[:, None] == self.classes_, 1.0, -1.0)
         w = 1.0 / np.bincount(y)[y]
         w *= len(y) / w.sum()
-        mean, self.bias = np.average(Z, axis=0, weights=w), np.average(Y, axis=0, weights=w)
+        mean, self.bias = w @ Z / len(y), w @ Y / len(y)
         Z = Z - mean
         self.W = np.linalg.solve((Z * w[:, None]).T @ Z + self.alpha * np.eye(Z.shape[1]), (Z * w[:, None]).T @ (Y - self.bias))
         self.bias = self.bias - mean @ self.W
@@ -76,10 +81,10 @@ class Plain(Closed):
     arm: ClassVar[Any] = "baseline"
     level: ClassVar[Any] = "none"
     alpha: float = knob(10.0, choices=ALPHAS)
-    own: int = knob(0, choices=(0, 1))
+    features: int = knob(0, choices=(0, 1))
 
     def view(self, source: Source | None) -> View:
-        return View("pooled", "own", (self.own,))
+        return View("pooled", "own", (self.features,))
 
     def estimator(self, *, seed: int) -> Any:
         return Rule(self.alpha)
@@ -138,17 +143,18 @@ class World:
         return "torch"
 
 
-class Memory:
-    """A ledger that forgets with the world: the same keys, no disk."""
+@dataclass(frozen=True)
+class Quick(Arena):
+    """The arena without disk and hashes: the same fits on the same rows, so that a world takes a fraction of a second."""
 
-    def __init__(self) -> None:
-        self.held: dict[str, np.ndarray] = {}
+    held: dict[Any, np.ndarray] = field(default_factory=dict)
 
-    def outcome(self, key: Any, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-        name = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
-        if name not in self.held:
-            self.held[name] = make()
-        return self.held[name], 0.0
+    def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
+        key = (candidate.method, candidate.view, train.tobytes(), test.tobytes())
+        if key not in self.held:
+            x = self.views.array(candidate.view)
+            self.held[key] = candidate.method.estimator(seed=self.seed).fit(x[train], self.y[train]).predict_proba(x[test])  # type: ignore[union-attr]
+        return self.held[key], 0.0
 
 
 @dataclass(frozen=True)
@@ -158,10 +164,22 @@ class Outcome:
     verdict: Verdict
     true_gain: float
     shipped_gain: float
+    contenders: tuple[Contender, ...] = ()
+    foretold: Foretold | None = None
 
 
-def run(world: World, *, seed: int) -> Outcome:
-    """Send a world through search, fit, judging and verdict, as ``pipeline`` does."""
+@dataclass(frozen=True)
+class Foretold:
+    """What the run foretells, and the truth: the gain of the chosen settings, the mean over fresh draws, with as many training cases as the shipped
+    model has (``expected``) and with twice those of a judging fold (``doubled``)."""
+
+    outlook: Outlook
+    expected: float
+    doubled: float
+
+
+def run(world: World, *, seed: int, alone: bool = False, foretell: bool = False) -> Outcome:
+    """Send a world through search, fit, judging and verdict, as ``pipeline`` does; with each source ``alone``, and the outlook, where that is asked."""
     bench = _bench(world, seed=seed)
     search = bench.search
     never = float("inf")
@@ -174,11 +192,38 @@ def run(world: World, *, seed: int) -> Outcome:
     search.fixed([Candidate(Tuned(r), bench.sources[search.best("frozen").source]) for r in (3, 4, 5)], deadline=never)  # type: ignore[union-attr, index]
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
-    answer, winner, _ = verdict(bench, arms, margin=0.0)
+    judged = verdict(bench, arms, margin=0.0)
     unseen = np.arange(world.n, len(world.y))
     truth = {name: _true(bench, c, unseen) for name, c in chosen.items()}
-    judged = preferred(bench, [a for a in arms if a.name != "baseline"]).name
-    return Outcome(answer, truth[judged] - truth["baseline"], truth[winner.name] - truth["baseline"])
+    return Outcome(
+        verdict=judged.verdict,
+        true_gain=truth[judged.stands.name] - truth["baseline"],
+        shipped_gain=truth[judged.shipped.name] - truth["baseline"],
+        contenders=contest(bench, arms, margin=0.0) if alone else (),
+        foretold=_foretold(bench, chosen, judged, unseen) if foretell else None,
+    )
+
+
+def _foretold(bench: Bench, chosen: Mapping[Any, Chosen], judged: Judgement, unseen: np.ndarray) -> Foretold:
+    sides = chosen["frozen"].candidate, chosen["baseline"].candidate
+    curve = evidence.curve(bench.arena, sides, bench.folds(repeats=1, seed=bench.seed + 1), strata=bench.strata, clock=bench.clock)
+    share, size = share_tested(bench.search.folds), len(bench.train)
+    told = outlook(judged.verdict, judged.gains, curve, test_share=share, n=len(bench.task.target), trained=size, of_curve=judged.stands.name == "frozen")
+    stands = chosen[judged.stands.name].candidate, chosen["baseline"].candidate
+    return Foretold(told, _expected(bench, stands, size, unseen), _expected(bench, sides, 2 * curve[-1].n, unseen))
+
+
+def _expected(bench: Bench, sides: tuple[Candidate, Candidate], size: int, unseen: np.ndarray) -> float:
+    """Return the mean gain of settings that are fitted on fresh draws of so many cases, on the other unseen cases; both classes are drawn alike."""
+    half = len(unseen) // 2
+    if size > half:
+        return float("nan")
+    gains = []
+    for draw in range(DRAWS):
+        rows = np.random.default_rng([bench.seed, draw]).permutation(unseen)
+        a, b = (bench.arena.score(side, np.sort(rows[:size]), rows[half:], deadline=np.inf)[0] for side in sides)
+        gains.append(a - b)
+    return float(np.mean(gains))
 
 
 def _true(bench: Bench, chosen: Chosen, unseen: np.ndarray) -> float:
@@ -191,7 +236,7 @@ def _bench(world: World, *, seed: int) -> Bench:
     task = Task("classification", "tabular", Domain("world", list(range(world.n)), [names[c] for c in world.y[: world.n]]), names)
     train, test = holdout(world.y[: world.n], seed=seed)
     table = {name: Source(name, dim=D, stages=("a", "b", "c")) for name in world.sources}
-    arena = Arena(world, world.y, len(names), Memory(), seed)  # type: ignore[arg-type]
+    arena = Quick(world, world.y, len(names), None, seed)  # type: ignore[arg-type]
     search = Search(arena, (), "")
     clock = Clock(BUDGET)
     inspection = Inspection(tuple(world.digests[: world.n]))
@@ -223,26 +268,27 @@ def signal(accuracy: float, n: int) -> float:
     return float(brentq(lambda length: reached(length) - accuracy, 0.01, 6.0, xtol=1e-3))
 
 
-def gaussian(*, n: int, sources: int, accuracy: float, baseline: float, seed: int) -> World:
+def gaussian(*, n: int, sources: int, accuracy: float, baseline: float, seed: int, slow: str = "") -> World:
     """Two classes as normal clouds. Views are exchangeable draws: the same signal, half of the noise along it shared by all, most of
-    the rest by the stages of one source."""
+    the rest by the stages of one source. Views of the ``slow`` side ("own" or "sources") have 40 more columns, of noise."""
     rng = np.random.default_rng([seed, n, sources])
     y = np.concatenate([rng.permutation(np.arange(n) % 2), np.arange(UNSEEN) % 2])
     sign, hard = np.where(y, 1.0, -1.0), rng.normal(size=len(y))
     names = tuple(f"s{k}" for k in range(sources))
 
-    def view(strength: float, common: np.ndarray | None = None) -> np.ndarray:
+    def view(strength: float, common: np.ndarray | None = None, *, more: int = 0) -> np.ndarray:
         z = rng.normal(size=(len(y), D))
         if common is not None:
             z = np.sqrt(KIN) * common + np.sqrt(1 - KIN) * z
         z[:, 0] = np.sqrt(SHARED) * hard + np.sqrt(1 - SHARED) * z[:, 0] + sign * strength
-        return np.asarray(z @ np.linalg.qr(rng.normal(size=(D, D)))[0])
+        turned = z @ np.linalg.qr(rng.normal(size=(D, D)))[0]
+        return np.column_stack([turned, rng.normal(size=(len(y), more))]) if more else turned
 
     weak, strong = signal(baseline, n), signal(accuracy, n)
-    views = {("own", k): view(weak) for k in (0, 1)}
+    views = {("own", k): view(weak, more=SLOW * (slow == "own")) for k in (0, 1)}
     for name in names:
         common = rng.normal(size=(len(y), D))
-        views |= {(name, k): view(strong, common) for k in range(6)}
+        views |= {(name, k): view(strong, common, more=SLOW * (slow == "sources")) for k in range(6)}
     return World(views, y, n, names)
 
 
@@ -287,22 +333,28 @@ def share(hits: Sequence[bool]) -> str:
 
 
 def nulls(worlds: int) -> None:
-    print('| null world | "transfer" % (95 %) | "do not transfer" % | shipped transfer % | measured gain | true gain | shipped, true |')
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| null world | {COLUMNS} | any source alone, % | after Holm, % (95 %) |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     everything: list[Outcome] = []
     for name, about in NULLS.items():
-        found = [run(gaussian(**about, seed=s), seed=s) for s in range(worlds)]
+        found = [run(gaussian(**about, seed=s), seed=s, alone=True) for s in range(worlds)]
         everything += found
-        _row(name, found)
-    _row(f"all {len(everything)}", everything)
+        print(f"{_row(name, found)} {_claims(found)} |", flush=True)
+    print(f"{_row(f'all {len(everything)}', everything)} {_claims(everything)} |")
+
+
+def _claims(found: Sequence[Outcome]) -> str:
+    """Return how often any source is said to help: each by its own test, and after Holm's correction."""
+    alone = [any(c.p <= 0.05 for c in o.contenders) for o in found]
+    return f"{100 * np.mean(alone):.1f} | {share([any(c.helps for c in o.contenders) for o in found])}"
 
 
 def harms(worlds: int) -> None:
-    print('| source | labels | "transfer" % (95 %) | "do not transfer" % | shipped transfer % | measured gain | true gain | shipped, true |')
+    print(f"| source | labels | {COLUMNS} |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for harm in ("wrong labels", "permuted rule", "unrelated"):
         for n in (60, 200):
-            _row(f"{harm} | {n}", [run(digits(harm=harm, n=n, seed=s), seed=s) for s in range(worlds)])
+            print(_row(f"{harm} | {n}", [run(digits(harm=harm, n=n, seed=s), seed=s) for s in range(worlds)]), flush=True)
     slight(worlds)
 
 
@@ -311,36 +363,82 @@ def slight(worlds: int) -> None:
     for points in (3, 6):
         for n in (50, 200):
             about = {"n": n, "sources": 24, "accuracy": BASELINE - points / 100, "baseline": BASELINE}
-            _row(f"24 sources, {points} points worse | {n}", [run(gaussian(**about, seed=s), seed=s) for s in range(worlds)])  # type: ignore[arg-type]
+            found = [run(gaussian(**about, seed=s), seed=s) for s in range(worlds)]  # type: ignore[arg-type]
+            print(_row(f"24 sources, {points} points worse | {n}", found), flush=True)
 
 
 def power(worlds: int) -> None:
-    print('| true gain, points | labels | "transfer" % (95 %) | "do not transfer" % | shipped transfer % | measured gain | true gain | shipped, true |')
+    print(f"| true gain, points | labels | {COLUMNS} |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for gain in (2, 5, 10):
-        for n in (50, 200, 800):
+        for n in (50, 100, 200, 400, 800):
             about = {"n": n, "sources": 4, "accuracy": BASELINE + gain / 100, "baseline": BASELINE}
-            _row(f"{gain} | {n}", [run(gaussian(**about, seed=s), seed=s) for s in range(worlds)])  # type: ignore[arg-type]
+            print(_row(f"{gain} | {n}", [run(gaussian(**about, seed=s), seed=s) for s in range(worlds)]), flush=True)  # type: ignore[arg-type]
 
 
-def _row(name: str, found: Sequence[Outcome]) -> None:
+def outlooks(worlds: int) -> None:
+    """Bias in points and how often 90 % intervals hold what they are about: the gain with all training cases, raw and corrected, and with twice a fold's."""
+    print("| world | labels | gain | bias of folds | holds % | corrected in % | bias | holds % | bias of twice | holds % | settled % |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, about in CURVES.items():
+        for n in (50, 200, 400):
+            found = [run(gaussian(**about, n=n, seed=s), seed=s, foretell=True) for s in range(worlds)]
+            print(f"| {name} | {n} | {_coverage(found)} | {_settled(about, found)} |", flush=True)
+
+
+CURVES: dict[str, dict[str, Any]] = {
+    "both learn alike": {"sources": 4, "accuracy": BASELINE + 0.05, "baseline": BASELINE},
+    "the baseline learns slowly": {"sources": 4, "accuracy": BASELINE, "baseline": BASELINE, "slow": "own"},
+    "the sources learn slowly": {"sources": 4, "accuracy": BASELINE + 0.1, "baseline": BASELINE, "slow": "sources"},
+}
+MOST = 1600  # labels of a world that is drawn to see whether they settle
+
+
+def _coverage(found: Sequence[Outcome]) -> str:
+    told = [(o.verdict, o.foretold.outlook, o.foretold) for o in found if o.foretold is not None]
+    raw = [(v.gain, v.interval, f.expected) for v, _, f in told]
+    mended = [(o.corrected.gain, o.corrected.interval, f.expected) for _, o, f in told if o.corrected is not None]
+    twice = [(o.gain, o.interval, f.doubled) for _, o, f in told if o.gain is not None]
+
+    def both(rows: Sequence[Any]) -> str:
+        if not rows:
+            return "- | -"
+        return (
+            f"{100 * np.mean([gain - truth for gain, _, truth in rows]):+.2f} | {100 * np.mean([low <= truth <= high for _, (low, high), truth in rows]):.0f}"
+        )
+
+    return f"{100 * np.mean([f.expected for *_, f in told]):+.2f} | {both(raw)} | {100 * len(mended) / len(found):.0f} | {both(mended)} | {both(twice)}"
+
+
+def _settled(about: dict[str, Any], found: Sequence[Outcome]) -> str:
+    """Of the undecided worlds that were told a number of labels, up to 1,600 in all: how many like them are settled with so many."""
+    told = [(s, o.foretold.outlook.more, o.foretold.outlook.n // 2) for s, o in enumerate(found) if o.foretold is not None]
+    drawn = [(s, n + more) for s, more, n in told if more and n + more <= MOST]
+    if not drawn:
+        return "-"
+    settled = [run(gaussian(**about, n=n + n % 2, seed=10_000 + s), seed=s).verdict.decision != "undecided" for s, n in drawn]
+    return f"{100 * np.mean(settled):.0f} of {len(drawn)}"
+
+
+def _row(name: str, found: Sequence[Outcome]) -> str:
     said = [o.verdict.decision for o in found]
     ships = np.mean([o.verdict.ship == "transfer" for o in found])
     means = [np.mean([o.verdict.gain for o in found]), np.mean([o.true_gain for o in found]), np.mean([o.shipped_gain for o in found])]
     numbers = " | ".join(f"{100 * m:+.2f}" for m in means)
-    print(
-        f"| {name} | {share([d == 'transfer' for d in said])} | {100 * np.mean([d == 'do not transfer' for d in said]):.1f} | {100 * ships:.0f} | {numbers} |",
-        flush=True,
-    )
+    wrong = 100 * np.mean([d == "do not transfer" for d in said])
+    return f"| {name} | {share([d == 'transfer' for d in said])} | {wrong:.1f} | {100 * ships:.0f} | {numbers} |"
+
+
+COLUMNS = '"transfer" % (95 %) | "do not transfer" % | shipped transfer % | measured gain | true gain | shipped, true'
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("null", "harm", "slight", "power"), default="null")
+    parser.add_argument("--part", choices=("null", "harm", "slight", "power", "outlook"), default="null")
     parser.add_argument("--worlds", type=int, default=100)
     asked = parser.parse_args()
     began = time.monotonic()
-    {"null": nulls, "harm": harms, "slight": slight, "power": power}[asked.part](asked.worlds)
+    {"null": nulls, "harm": harms, "slight": slight, "power": power, "outlook": outlooks}[asked.part](asked.worlds)
     print(f"\n{asked.worlds} worlds a row, {time.monotonic() - began:.0f} s")
 
 

@@ -25,6 +25,7 @@ FLOOR = {
     **dict.fromkeys(("search", "evidence", "bench", "pretrain", "outlook"), 5),
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "doctor", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
     "adapting": 6,
+    **dict.fromkeys(("contenders", "treatment"), 6),
     **dict.fromkeys(("serve", "report", "contract", "terminal", "crossing", "listing", "briefing", "contract_method", "ejected"), 7),
     "cli": 8,
 }

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 from headstart.guard import judge
-from headstart.outlook import gain_at, labels_needed, outlook
-from headstart.result import CurvePoint, Outlook, Score
+from headstart.outlook import gain_at, gain_of_all, labels_needed, outlook
+from headstart.result import Corrected, CurvePoint, Outlook, Score
 
 SIZES = (20, 40, 80, 160)
 
@@ -101,6 +101,38 @@ def test_the_interval_holds_the_planted_gain_of_twice_the_labels():
     assert held >= 0.85 * 200
 
 
+def test_the_gain_of_all_cases_is_that_of_the_folds_and_what_planted_laws_add():
+    points = curve(lambda n: 0.9 - 0.4 * n**-0.5, lambda n: 0.85 - 1.2 * n**-0.5)
+    gains = [0.1, 0.12, 0.08, 0.11, 0.09]
+    gain, interval = gain_of_all(gains, points, 200, test_share=0.2)
+    assert gain == pytest.approx(0.1 + 0.8 * (200**-0.5 - 160**-0.5), abs=1e-6)
+    raw = judge(0.5 + np.array(gains), np.full(5, 0.5))
+    assert np.subtract(interval, gain) == pytest.approx(np.subtract(raw.interval, raw.gain), abs=1e-3)  # these laws are certain
+
+
+def test_a_curve_that_is_less_certain_than_the_gain_corrects_nothing():
+    noisy = curve(lambda n: 0.9 - 0.4 * n**-0.5, lambda n: 0.85 - 1.2 * n**-0.5, noise=0.2)
+    assert gain_of_all([0.1, 0.101, 0.099, 0.1, 0.1], noisy, 200, test_share=0.2) is None
+
+
+def test_the_correction_mends_the_gain_of_folds_and_its_interval_holds_the_truth():
+    """120 draws of a baseline that still learns: fold gains at 160 cases are 3 points too high for the 200 of the model."""
+    law, truth = (lambda n: 0.9), 0.1 + 4.0 * 200**-0.5
+    rng, raw, mended, held = np.random.default_rng(0), [], [], []
+    for seed in range(120):
+        points = curve(law, lambda n: 0.8 - 4.0 * n**-0.5, noise=0.02, seed=seed)
+        gains = 0.1 + 4.0 * 160**-0.5 + 0.03 * rng.normal(size=5)
+        raw.append(gains.mean() - truth)
+        if (found := gain_of_all(gains, points, 200, test_share=0.2)) is not None:
+            gain, (low, high) = found
+            mended.append(gain - truth)
+            held.append(low <= truth <= high)
+    assert len(mended) > 100
+    assert np.mean(raw) == pytest.approx(0.0334, abs=0.004)
+    assert abs(np.mean(mended)) < 0.005
+    assert np.mean(held) >= 0.87
+
+
 @pytest.mark.parametrize("points", [[], curve(lambda n: 0.8, lambda n: 0.7)[:2], curve(lambda n: 0.8, lambda n: 0.7, folds=1)])
 def test_a_curve_that_is_too_short_foretells_nothing(points):
     assert gain_at(points, 320, test_share=0.2) is None
@@ -109,12 +141,13 @@ def test_a_curve_that_is_too_short_foretells_nothing(points):
 def test_the_outlook_of_an_undecided_run_speaks_of_both():
     gains = 0.02 + np.array([0.06, -0.06, 0.05, -0.05, 0.0])
     verdict = judge(0.5 + gains, np.full(5, 0.5))
-    found = outlook(verdict, gains, curve(lambda n: 0.9 - n**-0.5, lambda n: 0.85 - n**-0.5), test_share=0.2, n=200)
+    found = outlook(verdict, gains, curve(lambda n: 0.9 - n**-0.5, lambda n: 0.85 - n**-0.5), test_share=0.2, n=200, trained=200, of_curve=True)
     assert verdict.decision == "undecided"
     assert found.n == 400
     assert found.more == labels_needed(gains, test_share=0.2, n=200)
     assert found.gain == pytest.approx(0.05)
-    assert len(found.sentences()) == 2
+    assert found.corrected.gain == pytest.approx(verdict.gain)  # both laws have one slope
+    assert len(found.sentences()) == 3
 
 
 def test_words_say_what_cannot_be_told_and_are_silent_where_nothing_is_left_to_say():
@@ -122,5 +155,9 @@ def test_words_say_what_cannot_be_told_and_are_silent_where_nothing_is_left_to_s
     assert Outlook(0, 400, None, None).sentences() == ()
     assert Outlook(0, 400, 0.03, (-0.01, 0.07)).sentences() == (
         "With twice the labels the gain of frozen features is foretold +0.030 (-0.010 to +0.070, 90%).",
+    )
+    corrected = Outlook(0, 400, None, None, corrected=Corrected(0.04, (0.01, 0.07), 240, 300))
+    assert corrected.sentences() == (
+        "Judging folds train on 240 cases, the shipped model on 300: by the learning curve its gain is +0.040 (+0.010 to +0.070, 90%).",
     )
     assert json.loads(json.dumps(dataclasses.asdict(Outlook(331, 400, 0.03, (-0.01, 0.07)))))["more"] == 331

@@ -15,6 +15,7 @@ from headstart.result import (
     Arm,
     Calibration,
     Confusion,
+    Contender,
     CurvePoint,
     FeatureMap,
     Found,
@@ -102,6 +103,15 @@ def test_the_verdict_comes_first_with_its_gain_and_interval() -> None:
 def test_every_score_is_shown_with_its_interval() -> None:
     text = Page(render(result())).text
     assert text.count("0.750 [0.701, 0.799]") >= 10  # two charts and a table of three arms, the source, and the shipped model
+
+
+def test_each_contender_is_shown_with_its_adjusted_p_where_there_are_several() -> None:
+    several = (Contender("probe", "net", 0.05, (0.02, 0.08), 0.008, 0.016, 15, True), Contender("probe", "other", -0.01, (-0.05, 0.03), 0.62, 0.62, 15, False))
+    words = Page(render(result(contenders=several))).words
+    text = " ".join(" ".join(words).split())
+    assert "+0.050 [+0.020, +0.080] 15 folds 0.008 0.016 helps" in text
+    assert "-0.010 [-0.050, +0.030] 15 folds 0.620 0.620 not shown to help" in text
+    assert "Holm" not in render(result(contenders=several[:1]))
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:

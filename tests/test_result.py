@@ -10,6 +10,8 @@ from headstart.result import (
     Arm,
     Calibration,
     Confusion,
+    Contender,
+    Corrected,
     CurvePoint,
     FeatureMap,
     Found,
@@ -80,10 +82,25 @@ def test_a_missing_map_and_calibration_stay_missing() -> None:
 
 def test_an_outlook_comes_back_and_a_result_from_before_there_was_one_still_loads() -> None:
     score = result().arms[0].cv
-    one = dataclasses.replace(result(), outlook=Outlook(340, 16, 0.03, (-0.01, 0.07)), curve=(CurvePoint(4, score, score, ((0.7, 0.6), (0.8, 0.7))),))
+    one = dataclasses.replace(
+        result(),
+        outlook=Outlook(340, 16, 0.03, (-0.01, 0.07), corrected=Corrected(0.02, (0.0, 0.04), 9, 12)),
+        curve=(CurvePoint(4, score, score, ((0.7, 0.6), (0.8, 0.7))),),
+    )
     assert Result.from_json(one.to_json()) == one
     old = json.loads(result().to_json())
     del old["outlook"], old["curve"][0]["folds"]
+    assert Result.from_json(json.dumps(old)) == result()
+    older = json.loads(one.to_json())
+    del older["outlook"]["corrected"]
+    assert Result.from_json(json.dumps(older)).outlook == Outlook(340, 16, 0.03, (-0.01, 0.07))
+
+
+def test_contenders_come_back_and_a_result_from_before_there_were_any_still_loads() -> None:
+    one = dataclasses.replace(result(), contenders=(Contender("probe", "net", 0.05, (0.02, 0.08), 0.008, 0.016, 15, True),))
+    assert Result.from_json(one.to_json()) == one
+    old = json.loads(result().to_json())
+    del old["contenders"]
     assert Result.from_json(json.dumps(old)) == result()
 
 

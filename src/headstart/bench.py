@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -89,6 +89,7 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     limit: float = math.inf
+    kinds: dict[tuple[str, bytes], Any] = field(default_factory=dict)  # what was chosen for an arm inside a fold, by its training rows
 
     @property
     def classes(self) -> int:

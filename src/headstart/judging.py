@@ -7,8 +7,10 @@ using cross-validation for model selection"). Else the best of many would be jud
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +24,10 @@ from headstart.methods.method import Arm as ArmName
 from headstart.result import Arm, Score, Trial, Verdict
 from headstart.train import OutOfTime
 
+Kind = tuple[Any, ...]
 REPEATS = 3
 INNER = 4  # folds of a fold's training cases, in which sources are compared; a large budget pays for all of them
+REACH = 2.0  # standard errors; a kind that trails by more is not chosen by chance
 LOOPED = frozenset(kind.name for kinds in METHODS.values() for kind in kinds if issubclass(kind, Method))
 
 
@@ -35,6 +39,16 @@ class Chosen:
     candidate: Candidate
     fitted: Fitted
     output: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, the arm that ``stands`` for transfer (the baseline where none was measured), the arm to ship, and the gains by fold."""
+
+    verdict: Verdict
+    stands: Arm
+    shipped: Arm
+    gains: tuple[float, ...]
 
 
 def fit_chosen(bench: Bench) -> dict[ArmName, Chosen]:
@@ -62,15 +76,16 @@ def judge_arms(bench: Bench, chosen: Mapping[ArmName, Chosen]) -> tuple[Arm, ...
 
     Only the baseline's first repeat is worth overrunning the budget: without it there is nothing to compare with.
     """
-    deadline = bench.begin("judge", "judging on fresh folds", sum(FOLDS * _repeats(bench, c.trial) for c in chosen.values()))
+    deadline = bench.begin("judge", "judging on fresh folds", sum(FOLDS * repeats(bench, c.trial) for c in chosen.values()))
     fresh = fresh_folds(bench)
     k = len(fresh) // REPEATS
     scores: dict[ArmName, list[float]] = {name: [] for name in chosen}
-    rounds = [(r, name) for r in range(REPEATS) for name, c in chosen.items() if r < _repeats(bench, c.trial)]
+    rounds = [(r, name) for r in range(REPEATS) for name, c in chosen.items() if r < repeats(bench, c.trial)]
     for repeat, name in sorted(rounds, key=lambda one: chosen[one[1]].trial.method in LOOPED):
         if len(scores[name]) == k * repeat:
             patience = math.inf if name == "baseline" and repeat == 0 else deadline
-            scores[name] += _fold_scores(bench, name, fresh[k * repeat : k * (repeat + 1)], deadline=patience)
+            pick = partial(best_inside, bench, name, deadline=deadline)
+            scores[name] += fold_scores(bench, fresh[k * repeat : k * (repeat + 1)], pick, deadline=patience)
     share = share_tested(fresh)
     return tuple(_arm(bench, name, chosen[name], folds, share=share) for name, folds in scores.items() if folds)
 
@@ -80,8 +95,8 @@ def fresh_folds(bench: Bench) -> list[Split]:
     return bench.folds(repeats=REPEATS, seed=bench.seed + 1)
 
 
-def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdict, Arm, tuple[float, ...]]:
-    """Judge transfer against the baseline, on the folds that both have; return the verdict with the arm to ship and the gains by fold.
+def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> Judgement:
+    """Judge transfer against the baseline, on the folds that both have.
 
     Which transfer arm stands for transfer is chosen anew in each fold, as its setting is; where that one was not measured, the fold does not count.
     """
@@ -90,7 +105,7 @@ def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdic
     rivals = [by_name[name] for name in ("frozen", "fine-tuned") if name in by_name]
     if not rivals:
         bench.notes.append("The budget ended before any transfer was measured, so nothing is known of its gain.")
-        return Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline, ()
+        return Judgement(Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline, baseline, ())
     best = preferred(bench, rivals)
     fresh = fresh_folds(bench)[: min(len(best.folds), len(baseline.folds))]
     standing = [preferred(bench, rivals, inside=fold) for fold in fresh]
@@ -98,7 +113,18 @@ def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> tuple[Verdic
     if not measured:
         measured = list(zip(best.folds, baseline.folds, strict=False))
     found = judge([a for a, _ in measured], [b for _, b in measured], margin=margin, test_share=share_tested(fresh))
-    return found, best if found.ship == "transfer" else baseline, tuple(a - b for a, b in measured)
+    return Judgement(found, best, best if found.ship == "transfer" else baseline, tuple(a - b for a, b in measured))
+
+
+def best_inside(bench: Bench, arm: ArmName, fold: Split, *, deadline: float) -> Trial | None:
+    """Return what is chosen for a fold without its test cases: first the kind, see :func:`kind_inside`, then that kind's setting."""
+    try:
+        kind = None if arm == "fine-tuned" else kind_inside(bench, arm, fold, deadline=deadline)
+    except OutOfTime:
+        if arm != "baseline":
+            raise
+        bench.search.ran_out, kind = True, None  # without a baseline there is nothing to compare with, so it is chosen by what is at hand
+    return bench.search.best(arm, without=fold[1], among=lambda t: of(kind)(t) or t.method in LOOPED)
 
 
 def preferred(bench: Bench, rivals: Sequence[Arm], *, inside: Split | None = None) -> Arm:
@@ -114,28 +140,64 @@ def preferred(bench: Bench, rivals: Sequence[Arm], *, inside: Split | None = Non
     if inside is None:
         sides = [bench.search.trials[one.trial].folds for one in rivals]
     else:
-        train, test = inside
-        source = source_inside(bench, train, deadline=math.inf)
-        trials = [bench.search.best(one.name, without=test, source=source) for one in rivals]
-        sides = [bench.search.scores(trial, without=test) for trial in trials if trial is not None]
+        kind = kind_inside(bench, "frozen", inside, deadline=math.inf)
+        trials = [bench.search.best(one.name, without=inside[1], among=of(kind)) for one in rivals]
+        sides = [bench.search.scores(trial, without=inside[1]) for trial in trials if trial is not None]
     if len(sides) < 2 or len(sides[0]) < 2:
         return simple
     mean, error, _ = resampled_t(np.subtract(sides[1], sides[0]), test_share=share_tested(bench.search.folds))
     return deep if mean > error else simple
 
 
-def source_inside(bench: Bench, train: np.ndarray, *, deadline: float) -> str | None:
-    """Return the source whose first probe does best in folds of those rows alone; ``None`` where there is no choice, or too few cases to divide.
+def kind_of(trial: Trial) -> Kind:
+    """Return what a trial is a setting of: its source; without one, the baseline's features and model."""
+    return (trial.method, trial.params.get("features"), trial.params.get("model")) if trial.arm == "baseline" else (trial.source,)
+
+
+def of(kind: Kind | None) -> Callable[[Trial], bool]:
+    """Return whether a trial is of that kind; ``None``: of any."""
+    return lambda trial: kind in (None, kind_of(trial))
+
+
+def kind_inside(bench: Bench, arm: ArmName, fold: Split, *, deadline: float) -> Kind | None:
+    """Return the source, or the kind of baseline, that does best in folds of the fold's training cases alone; ``None`` where they are too few to divide.
 
     What the search predicted of other cases does not do for this: its models were fitted with the fold's own cases, and among 24 sources of noise that
-    alone kept two fifths of the flattery. Settings of one source are alike, and for them it does.
+    alone kept two fifths of the flattery. Settings of one kind are alike, and for them it does. A source stands for itself by its first probe, a kind of
+    baseline by its best setting; of these the budget pays for two to all, see :func:`_baselines`.
     """
-    probes: dict[str | None, Trial] = {}
-    for trial in bench.search.trials:
-        if trial.arm == "frozen" and trial.status == "complete":
-            probes.setdefault(trial.source, trial)
-    if len(probes) < 2:
-        return None
+    train, test = fold
+    key = (arm, train.tobytes())
+    if key not in bench.kinds:
+        found = [t for t in bench.search.trials if t.arm == arm and t.status == "complete" and t.method not in LOOPED]
+        firsts = [next(t for t in found if kind_of(t) == kind) for kind in dict.fromkeys(map(kind_of, found))]
+        stand = _baselines(bench, firsts, test) if arm == "baseline" else firsts
+        bench.kinds[key] = _best_kind(bench, stand, train, deadline=deadline)
+    kind: Kind | None = bench.kinds[key]
+    return kind
+
+
+def _baselines(bench: Bench, firsts: Sequence[Trial], test: np.ndarray) -> list[Trial]:
+    """Return the best setting of each kind of baseline, best first, by the search's cases outside ``test``.
+
+    Left out are kinds that trail by more than ``REACH`` standard errors of the difference, which no chance would have chosen, and what the budget does not
+    pay for: it pays for a kind per 150 s, at least two. Baselines that are trained in the loop cost too much: they meet the winner by what the search
+    predicted.
+    """
+    stand = [t for one in firsts if (t := bench.search.best("baseline", without=test, among=of(kind_of(one)))) is not None]
+    scores = {t.number: np.array(bench.search.scores(t, without=test)) for t in stand}
+    ranked = sorted(stand, key=lambda t: (-scores[t.number].mean(), t.number))[: bench.count(per=150, low=2, high=len(stand))]
+    if len(ranked) < 2 or len(scores[ranked[0].number]) < 2:
+        return ranked
+    share, best = share_tested(bench.search.folds), scores[ranked[0].number]
+    behind = {t.number: resampled_t(best - scores[t.number], test_share=share) for t in ranked}
+    return [t for t in ranked if behind[t.number][0] <= REACH * behind[t.number][1]]
+
+
+def _best_kind(bench: Bench, stand: Sequence[Trial], train: np.ndarray, *, deadline: float) -> Kind | None:
+    """Return the kind of the trial that does best in folds of those rows."""
+    if len(stand) < 2:
+        return kind_of(stand[0]) if stand else None
     try:
         inner = bench.folds(repeats=1, seed=bench.seed + 2, rows=train, k=INNER)[: bench.count(per=150, low=1, high=INNER)]
     except InputError:
@@ -145,20 +207,20 @@ def source_inside(bench: Bench, train: np.ndarray, *, deadline: float) -> str | 
         candidate = bench.search.candidates[trial.number]
         return float(np.mean([bench.arena.score(candidate, a, b, deadline=deadline)[0] for a, b in inner]))
 
-    return max(probes.values(), key=lambda t: (score(t), -t.number)).source
+    return kind_of(max(stand, key=lambda t: (score(t), -t.number)))
 
 
-def _repeats(bench: Bench, trial: Trial) -> int:
-    """Trained nets are judged on fewer repeats where the budget is small."""
+def repeats(bench: Bench, trial: Trial) -> int:
+    """Return on how many repeats of the folds a trial is judged: trained nets on fewer where the budget is small."""
     return bench.count(per=600, low=1, high=REPEATS) if trial.method in LOOPED else REPEATS
 
 
-def _fold_scores(bench: Bench, name: ArmName, pairs: Sequence[Split], *, deadline: float) -> list[float]:
+def fold_scores(bench: Bench, pairs: Sequence[Split], pick: Callable[[Split], Trial | None], *, deadline: float) -> list[float]:
+    """Return the score in each fold of the setting that is picked for it; fewer where there is none, or no time."""
     scores: list[float] = []
     for train, test in pairs:
         try:
-            source = source_inside(bench, train, deadline=deadline) if name == "frozen" else None
-            trial = bench.search.best(name, without=test, source=source)
+            trial = pick((train, test))
             if trial is None:
                 break
             scores.append(bench.arena.score(bench.search.candidates[trial.number], train, test, deadline=deadline)[0])

@@ -6,13 +6,13 @@ Both are extrapolations from one data set; each states what it assumes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
 
 from headstart.guard import NO_SPREAD, resampled_t
-from headstart.result import CurvePoint, Outlook, Verdict
+from headstart.result import Corrected, CurvePoint, Outlook, Verdict
 
 POWER = 0.80  # of being settled with that many labels, the usual aim of a planned study
 MOST = 100  # times the labels at hand; a forecast beyond means that the gain is too small to be told at all
@@ -74,26 +74,74 @@ def gain_at(curve: Sequence[CurvePoint], n: int, *, test_share: float, level: fl
     >>> round(gain, 4)  # (0.9 - 1 / 100) - (0.9 - 2 / 100)
     0.01
     """
+    laws = _pseudo(curve, lambda sizes, scores: _gain(sizes, scores, n))
+    if laws is None:
+        return None
+    whole, values = laws
+    _, error, freedom = resampled_t(values, test_share=test_share)
+    reach = float(stats.t.isf((1.0 - level) / 2.0, freedom)) * error
+    return whole, (max(-1.0, whole - reach), min(1.0, whole + reach))
+
+
+def gain_of_all(
+    gains: Sequence[float], curve: Sequence[CurvePoint], n: int, *, test_share: float, level: float = 0.90
+) -> tuple[float, tuple[float, float]] | None:
+    """Return the judged gain corrected for folds that train on less: what it is with all ``n`` training cases, on which the shipped model is fitted.
+
+    A fold of five trains on four fifths. Where one arm still learns and the other does not, the gain of the folds is not that of the model. What the last
+    fifth brings is read off both arms' inverse power laws (as in :func:`gain_at`), from the size of a fold to ``n``, and added to the mean gain. Its
+    standard error is the jackknife's over folds; both errors are added as if independent, with the degrees of freedom of Welch & Satterthwaite.
+
+    ``None`` where the curve is too short, or so noisy that the correction is less certain than the gain itself: it would hide more than it mends.
+
+    Limits: the laws are those of the two settings that won the search, the gain is that of choosing anew in each fold.
+
+    Examples
+    --------
+    >>> from headstart.result import Score
+    >>> points = [CurvePoint(k, Score("", 0.0), Score("", 0.0), folds=((0.9, 0.9 - 2 / k),) * 2) for k in (10, 20, 40)]
+    >>> gain, interval = gain_of_all([0.04, 0.06], points, 50, test_share=0.2)
+    >>> round(gain, 4)  # 0.05, less what the baseline has yet to learn: 2 / 40 - 2 / 50
+    0.04
+    """
+    laws = _pseudo(curve, lambda sizes, scores: _gain(sizes, scores, n) - _gain(sizes, scores, sizes[-1]))
+    if laws is None or len(gains) < 2 or float(np.ptp(gains)) <= NO_SPREAD:
+        return None
+    step, values = laws
+    _, doubt, few = resampled_t(values, test_share=test_share)
+    mean, error, freedom = resampled_t(gains, test_share=test_share)
+    if doubt > error:
+        return None
+    both = error**2 + doubt**2
+    freedom_of_both = both**2 / (error**4 / freedom + doubt**4 / few)
+    reach = float(stats.t.isf((1.0 - level) / 2.0, freedom_of_both)) * math.sqrt(both)
+    return mean + step, (max(-1.0, mean + step - reach), min(1.0, mean + step + reach))
+
+
+def _pseudo(curve: Sequence[CurvePoint], ask: Callable[[np.ndarray, np.ndarray], float]) -> tuple[float, np.ndarray] | None:
+    """Return what is asked of sizes and mean scores (points, 2), and the jackknife's pseudo-values (folds,); ``None`` for a curve that is too short."""
     folds = min((len(p.folds) for p in curve), default=0)
     if len(curve) < LEAST_POINTS or folds < 2:
         return None
     sizes = np.array([p.n for p in curve], dtype=np.float64)
     scores = np.array([p.folds[:folds] for p in curve], dtype=np.float64)  # (points, folds, 2)
-    whole = _gain(sizes, scores.mean(axis=1), n)
-    without = [_gain(sizes, np.delete(scores, k, axis=1).mean(axis=1), n) for k in range(folds)]
-    pseudo = folds * whole - (folds - 1) * np.array(without)
-    _, error, freedom = resampled_t(pseudo, test_share=test_share)
-    reach = float(stats.t.isf((1.0 - level) / 2.0, freedom)) * error
-    return whole, (max(-1.0, whole - reach), min(1.0, whole + reach))
+    whole = ask(sizes, scores.mean(axis=1))
+    without = [ask(sizes, np.delete(scores, k, axis=1).mean(axis=1)) for k in range(folds)]
+    return whole, folds * whole - (folds - 1) * np.array(without)
 
 
-def outlook(verdict: Verdict, gains: Sequence[float], curve: Sequence[CurvePoint], *, test_share: float, n: int) -> Outlook:
-    """Return what more labels would bring to a run on ``n`` labels: how many settle its verdict, and the gain with twice as many."""
+def outlook(verdict: Verdict, gains: Sequence[float], curve: Sequence[CurvePoint], *, test_share: float, n: int, trained: int, of_curve: bool) -> Outlook:
+    """Return what more labels would bring to a run on ``n`` labels: how many settle its verdict, and the gain with twice as many.
+
+    ``trained`` is how many of them the shipped model is fitted on; ``of_curve``: whether the verdict is about the arm that the curve shows.
+    """
     undecided = verdict.decision == "undecided"
     more = labels_needed(gains, test_share=test_share, n=n, level=verdict.level, margin=verdict.margin) if undecided else 0
     foretold = gain_at(curve, 2 * curve[-1].n, test_share=test_share, level=verdict.level) if curve else None
     gain, interval = (None, None) if foretold is None else foretold
-    return Outlook(more, 2 * n, gain, interval, verdict.level)
+    whole = gain_of_all(gains, curve, trained, test_share=test_share, level=verdict.level) if of_curve else None
+    corrected = None if whole is None else Corrected(*whole, folds=curve[-1].n, trained=trained)
+    return Outlook(more, 2 * n, gain, interval, verdict.level, corrected)
 
 
 def _gain(sizes: np.ndarray, scores: np.ndarray, n: int) -> float:

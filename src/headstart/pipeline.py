@@ -16,18 +16,19 @@ from headstart import doctor, evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.choice import PLAIN, told
+from headstart.contenders import contest
 from headstart.core import InputError, Source, Task
 from headstart.evaluate import metric, reach, share_tested, temperature
 from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
-from headstart.judging import Chosen, fit_chosen, judge_arms, verdict
+from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.methods import Closed, FineTune, Method, tuners
 from headstart.methods.method import Arm as ArmName
 from headstart.methods.method import View
 from headstart.modality import door
 from headstart.outlook import outlook
-from headstart.result import Arm, Found, RankedSource, Result, Verdict
+from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
 from headstart.train import OutOfTime
@@ -123,9 +124,10 @@ def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], margin: fl
     plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
-    answer, winner, gains = verdict(bench, arms, margin=margin)
+    judged = verdict(bench, arms, margin=margin)
+    field = contest(bench, arms, margin=margin)
     _remember(bench, arms)
-    return _result(bench, found, ranked, chosen, arms, answer, winner, gains, command=command)
+    return _result(bench, found, ranked, chosen, arms, judged, field, command=command)
 
 
 def _look_over(bench: Bench) -> None:
@@ -160,12 +162,12 @@ def _result(
     ranked: Sequence[RankedSource],
     chosen: Mapping[ArmName, Chosen],
     arms: Sequence[Arm],
-    answer: Verdict,
-    winner: Arm,
-    gains: Sequence[float],
+    judged: Judgement,
+    field: tuple[Contender, ...],
     *,
     command: str,
 ) -> Result:
+    answer, winner = judged.verdict, judged.shipped
     bench.begin("evidence", "drawing the evidence")
     bench.notes += [f"{c.why}." for c in bench.chooser.choices.values() if c.why]
     model, output = chosen[winner.name].fitted, chosen[winner.name].output
@@ -201,11 +203,17 @@ def _result(
         notes=tuple(bench.notes),
         walk=tuple(bench.steps),
         settings=bench.arena.settings.changed() or {},
-        outlook=outlook(answer, gains, curve, test_share=share_tested(bench.search.folds), n=found.n),
+        outlook=_outlook(bench, judged, curve),
+        contenders=field,
         times=_times(bench),
         cases=evidence.cases(bench.task, bench.train, groups=bench.groups),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),
     )
+
+
+def _outlook(bench: Bench, judged: Judgement, curve: Sequence[CurvePoint]) -> Outlook:
+    given = {"test_share": share_tested(bench.search.folds), "n": len(bench.task.target), "trained": len(bench.train)}
+    return outlook(judged.verdict, judged.gains, curve, **given, of_curve=judged.stands.name == "frozen")  # type: ignore[arg-type]
 
 
 def _engine(bench: Bench, chosen: Chosen) -> str:

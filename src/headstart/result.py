@@ -141,6 +141,24 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """One method on one source against no transfer, on ``folds`` fresh folds: the ``gain`` with its interval, each as if it alone had been tried.
+
+    ``p`` is P(gain <= margin) of that one comparison; ``p_holm`` is adjusted for all contenders of the run (Holm 1979). ``helps`` where it is at
+    most (1 - level) / 2, 5 % for intervals of 90 %: then the chance that any of the run's contenders is so called by mistake is that at most.
+    """
+
+    method: str
+    source: str
+    gain: float
+    interval: tuple[float, float]
+    p: float
+    p_holm: float
+    folds: int
+    helps: bool
+
+
+@dataclass(frozen=True)
 class RankedSource:
     """A source and what a cheap probe on its frozen features scored on the training part."""
 
@@ -163,10 +181,21 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Corrected:
+    """The verdict's gain, corrected by the learning curve from the cases that judging ``folds`` train on to those that the shipped model is ``trained`` on."""
+
+    gain: float
+    interval: tuple[float, float]
+    folds: int
+    trained: int
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What more labels would bring: how many ``more`` should settle the verdict, and the gain that the learning curve foretells with ``n``, twice as many.
 
     ``more`` is 0 where the verdict is settled and ``None`` where no number can be told; ``gain`` and ``interval`` are ``None`` without a learning curve.
+    ``corrected`` is the verdict's own gain at the shipped model's size; ``None`` where the curve is of another arm, too short or too noisy for that.
     """
 
     more: int | None
@@ -174,6 +203,7 @@ class Outlook:
     gain: float | None
     interval: tuple[float, float] | None
     level: float = 0.90
+    corrected: Corrected | None = None
 
     def sentences(self) -> tuple[str, ...]:
         """Say it in words.
@@ -182,6 +212,11 @@ class Outlook:
         'About 340 more labels would settle it, if the gain stays what it is.'
         """
         said = []
+        if self.corrected is not None:
+            one = self.corrected
+            low, high = one.interval
+            less = f"Judging folds train on {one.folds} cases, the shipped model on {one.trained}"
+            said.append(f"{less}: by the learning curve its gain is {one.gain:+.3f} ({low:+.3f} to {high:+.3f}, {self.level:.0%}).")
         if self.more is None:
             said.append("No number of labels within reach would settle it: the gain is too small, or too few folds were judged.")
         elif self.more:
@@ -318,6 +353,7 @@ class Result:
     walk: tuple[Step, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     outlook: Outlook | None = None
+    contenders: tuple[Contender, ...] = ()
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
     cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)

@@ -141,12 +141,12 @@ class Search:
     ran_out: bool = False
     _predicted: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
-    def best(self, *arms: Arm, without: np.ndarray | None = None, source: str | None = None) -> Trial | None:
-        """Return the complete trial with the highest mean score, on that source where one is named; the earlier one of equals.
+    def best(self, *arms: Arm, without: np.ndarray | None = None, among: Callable[[Trial], bool] = lambda trial: True) -> Trial | None:
+        """Return the complete trial with the highest mean score, ``among`` those that are asked for; the earlier one of equals.
 
         Scores of cases among the rows ``without`` have no say; models of the search that were fitted with them do.
         """
-        complete = [t for t in self.trials if t.arm in arms and t.status == "complete" and source in (None, t.source)]
+        complete = [t for t in self.trials if t.arm in arms and t.status == "complete" and among(t)]
         if without is None:
             return max(complete, key=lambda t: (t.score, -t.number), default=None)
         return max(complete, key=lambda t: (float(np.mean(self.scores(t, without=without))), -t.number), default=None)
@@ -204,7 +204,8 @@ class Search:
         return None
 
     def _tried(self, candidate: Candidate) -> bool:
-        return any(c.describe() == candidate.describe() for c in self.candidates)
+        about = candidate.describe()
+        return any(c.describe() == about for c in self.candidates)
 
     def _try(self, candidate: Candidate, *, deadline: float, rival: Trial | None) -> bool:
         """Run one trial fold by fold; return whether there was time for it."""

@@ -234,6 +234,8 @@ def print_result(console: Console, result: Result) -> None:
     for arm in result.arms:
         arms.add_row(ARMS[arm.name], arm.source or f"none ({arm.method})", with_interval(arm.cv), with_interval(arm.test))
     console.print(ranked, arms)
+    if len(result.contenders) > 1:
+        console.print(_contenders(result))
     console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
     for sentence in result.outlook.sentences() if result.outlook is not None else ():
         console.print(sentence, highlight=False, soft_wrap=True)
@@ -242,6 +244,17 @@ def print_result(console: Console, result: Result) -> None:
         console.print("The budget ended before the plan did; more time may find more.", highlight=False)
     for note in result.notes:
         console.print(note, highlight=False, soft_wrap=True)
+
+
+def _contenders(result: Result) -> Table:
+    """Each source and method by itself against no transfer."""
+    title = f"Each by itself against no transfer, p adjusted for {len(result.contenders)} (Holm): {result.metric}, 90 % intervals"
+    table = Table("source", "method", "gain", "p", "adjusted", "", title=title, title_justify="left", box=SIMPLE, **NARROW)
+    for one in result.contenders:
+        low, high = one.interval
+        gain = f"{one.gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+        table.add_row(one.source, one.method, gain, f"{one.p:.3f}", f"{one.p_holm:.3f}", "helps" if one.helps else "not shown")
+    return table
 
 
 def predict_to_csv(run: Path, inputs: Sequence[Path], out: Path) -> None:
