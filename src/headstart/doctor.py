@@ -8,63 +8,35 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from headstart.core import Inspection, Task
-from headstart.evaluate import folds
+from headstart.evaluate import folds, strata
 from headstart.evidence import THINGS, name
+from headstart.findings import SHOWN, Finding, finding
+from headstart.findings import Diagnosis as Diagnosis
 from headstart.methods import SIMPLE
 from headstart.modality import door
 from headstart.similarity.two_sample import classifier_test, pool
+from headstart.treatment import treated_otherwise, treatment
 from headstart.twins import ALIKE, fingerprints, near_pairs, normalised, numbers, shingles
 
 MOST = 4000  # cases that are compared pair by pair: 16 million cosines
-SHOWN = 12  # cases that a finding names
 FEW = 10  # of a class: five folds need two each
 UNEQUAL = 10.0  # largest class over smallest
-SMALL = 64  # pixels of the shorter side; a network trained at 224 sees such an image blown up 3.5 times
-MIXED_SIZES = 4.0  # longest median side of a tenth over that of another tenth
 UNLIKELY = 0.10  # probability of the given label below which it is suspected: where probabilities hold, one suspect of ten is right after all
 SURE = 0.01  # p-value from which a shift is told
 PERMUTATIONS = 199
+WILD = 20.0  # median errors from which a number is suspected: of normal errors none is beyond 10
+RARE = 0.02  # share of suspected numbers up to which they are slips
+OF_GROUPS = re.compile(
+    r"(^|[_\W])(patient|subject|person|participant|user|customer|client|site|hospital|centre|center|device|family|session)s?([_\W]?(id|no|nr|number|code))?$",
+    re.I,
+)
 REPORTED = frozenset({"unreadable", "duplicates"})  # by every run
 PATTERNS = (r"((?:patient|subject|person|participant|case|pat|sub|pid)[-_ ]?\d+)", r"([A-Za-z]*\d+)[-_]\w+\.\w+$")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One suspicion: ``kind`` for programs, ``what`` in words, ``where`` names the first cases of ``count``, ``sure`` says how sure, ``do`` what to do."""
-
-    kind: str
-    what: str
-    where: tuple[str, ...]
-    count: int
-    sure: str
-    do: str
-
-    def __str__(self) -> str:
-        such = f" Such as {', '.join(self.where[:3])}." if self.where else ""
-        return f"{self.what} ({self.sure}).{such} {self.do}"
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """All findings about ``n`` cases, the gravest first; none means that nothing was suspected, not that nothing is wrong."""
-
-    n: int
-    things: str
-    findings: tuple[Finding, ...]
-
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that were found."""
-        return tuple(f.kind for f in self.findings)
-
-    def __str__(self) -> str:
-        head = f"{self.n} {self.things}: " + (f"{len(self.findings)} findings." if self.findings else "nothing suspicious.")
-        return "\n".join([head, *(f"- {f}" for f in self.findings)])
 
 
 def diagnose(task: Task, other: Task | None = None, *, seed: int = 0) -> Diagnosis:
@@ -86,52 +58,49 @@ def diagnose(task: Task, other: Task | None = None, *, seed: int = 0) -> Diagnos
     ('contradiction', 'small class')
     """
     task, inspection = door(task.modality).inspect(task, skip_unreadable=True)
-    x = features(task)
-    found = cheap(task, inspection, x)
+    squares = _squares(task)
+    found = cheap(task, inspection, squares)
     rows = _looked_at(task, seed=seed)
     simple = _simple(task, rows)
     found += _noise(task, rows, simple, seed=seed)
     if other is not None:
+        found += _beside(task, other, squares)
         found += _shift(task, other, simple, seed=seed)
     return Diagnosis(len(task.target), THINGS[task.modality], tuple(found))
 
 
-def cheap(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
-    """Return what can be found without fitting anything; ``x`` are :func:`features` of the task."""
+def cheap(task: Task, inspection: Inspection, squares: np.ndarray | None) -> list[Finding]:
+    """Return what can be found without fitting anything; ``squares`` (n, 3 side^2), 0..1, are the first 4,000 images, squeezed, and ``None`` for others."""
     found = []
     if inspection.unreadable:
         names = tuple(inspection.unreadable)
-        found.append(_finding("unreadable", f"{len(names)} {THINGS[task.modality]} cannot be read", names, len(names), "certain", "Repair or remove them."))
-    found += _twins(task, inspection, x)
+        found.append(finding("unreadable", f"{len(names)} {THINGS[task.modality]} cannot be read", names, len(names), "certain", "Repair or remove them."))
+    found += _twins(task, inspection, squares)
     found += _classes(task)
-    if task.modality == "image":
+    if task.modality == "tabular":
+        found += _columns(task)
+    if squares is not None:
         found += _names(task)
-        found += _frames(task)
+        found += treatment(task, squares)
     return found
 
 
-def features(task: Task) -> Any:
-    """Return rows (n, d) in which near duplicates are near, of the first 4,000 cases: fingerprints of images, shingles of texts; ``None`` for tables."""
-    items = task.target.x[:MOST]
-    if task.modality == "image":
-        from headstart.modality.simple import pixels
-
-        return fingerprints(pixels(items))
-    return shingles(items) if task.modality == "text" else None
-
-
-def notes(task: Task, inspection: Inspection, x: Any) -> list[str]:
+def notes(task: Task, inspection: Inspection, squares: np.ndarray | None) -> list[str]:
     """Return what a run says of its data, in sentences: the cheap findings, less what it reports anyway."""
-    return [str(one) for one in cheap(task, inspection, x) if one.kind not in REPORTED]
+    return [str(one) for one in cheap(task, inspection, squares) if one.kind not in REPORTED]
 
 
-def _finding(kind: str, what: str, where: Sequence[str], count: int, sure: str, do: str) -> Finding:
-    return Finding(kind, what, tuple(where[:SHOWN]), count, sure, do)
+def _squares(task: Task) -> np.ndarray | None:
+    if task.modality != "image":
+        return None
+    from headstart.modality.simple import pixels
+
+    return pixels(task.target.x[:MOST])
 
 
-def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
+def _twins(task: Task, inspection: Inspection, squares: np.ndarray | None) -> list[Finding]:
     """Equal and near-equal cases: with other labels, in other groups, and the rest."""
-    pairs = _pairs(task, inspection, x)
+    pairs = _pairs(task, inspection, squares)
     y, groups, things = task.target.y, task.target.groups, THINGS[task.modality]
     found = []
     clash = [p for p in pairs if y is not None and task.labels and y[p[0]] != y[p[1]]]
@@ -139,33 +108,38 @@ def _twins(task: Task, inspection: Inspection, x: Any) -> list[Finding]:
     if clash:
         what = f"{len(clash)} pairs of {things} are equal or nearly so, under different labels"
         found.append(
-            _finding("contradiction", what, _named(task, clash), len(clash), "one of each pair is wrong, if they show one thing", "Correct the labels.")
+            finding("contradiction", what, _named(task, clash), len(clash), "one of each pair is wrong, if they show one thing", "Correct the labels.")
         )
     split = [p for p in pairs if groups is not None and str(groups[p[0]]) != str(groups[p[1]])]
     if split:
         what = f"{len(split)} pairs of {things} are equal or nearly so, in different groups"
-        found.append(_finding("leak across groups", what, _named(task, split), len(split), "likely", "Give both the same group, or leave one out."))
+        found.append(finding("leak across groups", what, _named(task, split), len(split), "likely", "Give both the same group, or leave one out."))
     told = {*clash, *split}
     same = [p for p in pairs if inspection.digests[p[0]] == inspection.digests[p[1]] and p not in clashing]
     if same:
         what = f"{len(same)} pairs of {things} are equal"
-        found.append(_finding("duplicates", what, _named(task, same), len(same), "certain", "Nothing need be done: they are kept on one side of a split."))
+        found.append(finding("duplicates", what, _named(task, same), len(same), "certain", "Nothing need be done: they are kept on one side of a split."))
     near = [p for p in pairs if inspection.digests[p[0]] != inspection.digests[p[1]] and p not in told]
     if near and (groups is None):
         what = f"{len(near)} pairs of {things} are nearly equal"
         do = "Give each pair one group (--group-by), or leave one of each out: a split may divide them."
-        found.append(_finding("near duplicates", what, _named(task, near), len(near), "likely", do))
+        found.append(finding("near duplicates", what, _named(task, near), len(near), "likely", do))
     return found
 
 
-def _pairs(task: Task, inspection: Inspection, x: Any) -> list[tuple[int, int]]:
+def _pairs(task: Task, inspection: Inspection, squares: np.ndarray | None) -> list[tuple[int, int]]:
     """Pairs i < j of equal or nearly equal cases; of many alike, each with the first of them."""
     keys = [normalised(t) or t for t in task.target.x] if task.modality == "text" else list(inspection.digests)
     first: dict[str, int] = {}
     pairs = {(first[key], i) for i, key in enumerate(keys) if first.setdefault(key, i) != i}
-    if task.modality in ALIKE:
-        pairs |= set(near_pairs(x, least=ALIKE[task.modality]))
-    return sorted(pairs)
+    return sorted(pairs | set(_near(task.modality, task.target.x[:MOST], squares)))
+
+
+def _near(modality: str, items: Sequence[Any], squares: np.ndarray | None) -> list[tuple[int, int]]:
+    """Pairs of nearly equal images or texts; rows of a table are equal or are not."""
+    if modality == "tabular":
+        return []
+    return near_pairs(shingles(items) if squares is None else fingerprints(squares), least=ALIKE[modality])
 
 
 def _named(task: Task, pairs: Sequence[tuple[int, int]]) -> list[str]:
@@ -181,11 +155,11 @@ def _classes(task: Task) -> list[Finding]:
     if small:
         where = [f"{label} {n}" for label, n in sorted(small.items(), key=lambda one: one[1])]
         what = f"{len(small)} classes have fewer than {FEW} cases"
-        found.append(_finding("small class", what, where, len(small), "certain", "Add cases, join classes, or leave them out: folds can hardly measure them."))
+        found.append(finding("small class", what, where, len(small), "certain", "Add cases, join classes, or leave them out: folds can hardly measure them."))
     most, least = max(counts.values()), min(counts.values())
     if most >= UNEQUAL * least:
         what = f"The largest class has {most} cases, the smallest {least}"
-        found.append(_finding("imbalance", what, (), least, "certain", "Read balanced accuracy, not accuracy; add cases of the rare classes first."))
+        found.append(finding("imbalance", what, (), least, "certain", "Read balanced accuracy, not accuracy; add cases of the rare classes first."))
     return found
 
 
@@ -200,31 +174,22 @@ def _names(task: Task) -> list[Finding]:
         if len(matches) >= 0.8 * len(task.target) and 3 <= len(ids) <= 0.7 * len(matches):
             where = [f"{one} {n}" for one, n in ids.most_common(SHOWN)]
             what = f"File names look like {len(ids)} patients, sites or series with several images each"
-            return [_finding("groups in names", what, where, len(ids), "a guess from names", f"If so, keep them whole: --group-by '{pattern}'.")]
+            return [finding("groups in names", what, where, len(ids), "a guess from names", f"If so, keep them whole: --group-by '{pattern}'.")]
     return []
 
 
-def _frames(task: Task) -> list[Finding]:
-    """Sizes and colours that do not go together, or that give the class away."""
-    from headstart.modality.image import frames
-
-    seen = frames(task.target.x)
-    sides, grey = np.array([min(f.width, f.height) for f in seen]), np.array([f.is_grey for f in seen])
-    found = []
-    if 0.02 < grey.mean() < 0.98:
-        what = f"{grey.mean():.0%} of the images are grey, the others in colour"
-        found.append(_finding("mixed colours", what, (), int(grey.sum()), f"{len(seen)} looked at", "Make them alike, if colour says how they were taken."))
-    low, high = np.quantile(sides, [0.05, 0.95])
-    if high >= MIXED_SIZES * low:
-        what = f"The shorter side is {low:.0f} pixels in some images and {high:.0f} in others"
-        found.append(_finding("mixed sizes", what, (), len(seen), f"{len(seen)} looked at", "Check that sizes do not tell the class or the device."))
-    if np.median(sides) < SMALL:
-        what = f"The images are small, {np.median(sides):.0f} pixels in the median"
-        found.append(
-            _finding(
-                "small images", what, (), len(seen), f"{len(seen)} looked at", "Networks trained at 224 pixels see them blown up; use larger ones if there are."
-            )
-        )
+def _columns(task: Task) -> list[Finding]:
+    """Columns whose name says patient or site, where nothing says so, and columns of a few values each of which goes with one label alone."""
+    found, n = [], len(task.target)
+    for column in task.target.x[0]:
+        values = [str(row.get(column)) for row in task.target.x]
+        distinct = len(set(values))
+        if task.target.groups is None and OF_GROUPS.search(column) and 3 <= distinct <= 0.7 * n:
+            what = f"Column {column!r} looks like {distinct} patients, sites or series with several rows each"
+            found.append(finding("groups in columns", what, (), distinct, "a guess from its name", f"If so, keep them whole: --group-by {column}."))
+        if task.labels and 2 <= distinct <= n / FEW and len(set(zip(values, map(str, task.target.y or ()), strict=True))) == distinct:
+            what = f"Column {column!r} tells the label: each of its {distinct} values goes with one label alone"
+            found.append(finding("leak in a column", what, (), n, "certain", "Leave it out, if it is written down after the label is known."))
     return found
 
 
@@ -236,6 +201,8 @@ def _looked_at(task: Task, *, seed: int) -> np.ndarray:
 
 def _noise(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
     """Labels that a simple model, fitted without the case, finds nearly impossible (confident learning; Northcutt et al. 2021)."""
+    if task.kind == "regression":
+        return _wild(task, rows, X, seed=seed)
     if not task.labels or task.target.y is None or min(Counter(task.codes).values()) < FEW // 2:
         return []
     y = np.asarray(task.codes)
@@ -253,7 +220,27 @@ def _noise(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
     where = [f"{name(task, int(rows[i]))} is {task.labels[y[rows[i]]]}, looks like {task.labels[guess[i]]}" for i in order[:SHOWN]]
     right = float(np.mean(guess == y[rows]))
     what = f"{len(suspects)} labels look wrong"
-    return [_finding("label noise", what, where, len(suspects), f"by a simple model that is right in {right:.0%}", "Look at them; the list is sorted.")]
+    return [finding("label noise", what, where, len(suspects), f"by a simple model that is right in {right:.0%}", "Look at them; the list is sorted.")]
+
+
+def _wild(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
+    """Numbers that lie far beyond what a simple model, fitted without the case, errs by elsewhere; many such are a long tail, not slips."""
+    y = np.asarray(task.target.y, dtype=np.float64)[rows]
+    if len(y) < 5 * FEW:
+        return []
+    predicted, codes = np.zeros(len(y)), strata(y, ())[0]
+    for train, test in folds(codes, groups=None if task.target.groups is None else [task.target.groups[i] for i in rows], k=5, seed=seed):
+        model = SIMPLE[task.modality](model="forest" if task.modality == "tabular" else "svm", kind="regression")
+        predicted[test] = model.estimator(seed=seed).fit(X[train], y[train]).predict(X[test])
+    errors = np.abs(y - predicted)
+    usual = float(np.median(errors))
+    wild = np.flatnonzero(errors > WILD * usual)
+    if not 0 < len(wild) <= max(1, RARE * len(y)):
+        return []
+    order = wild[np.argsort(-errors[wild], kind="stable")]
+    where = [f"{name(task, int(rows[i]))} is {y[i]:.4g}, looks like {predicted[i]:.4g}" for i in order[:SHOWN]]
+    do = "Look at them; the list is sorted. A unit or a decimal point may be wrong."
+    return [finding("label noise", f"{len(wild)} targets look wrong", where, len(wild), f"by a simple model that usually errs by {usual:.3g}", do)]
 
 
 def _simple(task: Task, rows: np.ndarray) -> Any:
@@ -267,6 +254,27 @@ def _simple(task: Task, rows: np.ndarray) -> Any:
     return items
 
 
+def _beside(task: Task, other: Task, squares: np.ndarray | None) -> list[Finding]:
+    """What will be predicted that was trained on, and images that were made otherwise than those that were trained on."""
+    items, theirs = task.target.x[:MOST], other.target.x[:MOST]
+    n, both = len(items), None
+    seen: set[int] = set()
+    if squares is not None:
+        both = np.concatenate([squares, _squares(other)])
+    if task.modality == "tabular":
+        shared = sorted(set(items[0]) & set(theirs[0]))
+        known = {repr([row.get(k) for k in shared]) for row in items}
+        seen = {j for j, row in enumerate(theirs) if repr([row.get(k) for k in shared]) in known}
+    else:
+        seen = {j - n for i, j in _near(task.modality, [*items, *theirs], both) if i < n <= j}
+    found = []
+    if seen:
+        what = f"{len(seen)} of the {THINGS[task.modality]} that will be predicted are equal or nearly so to some that are trained on"
+        do = "Leave them out of any test: a score on them says nothing of new cases."
+        found.append(finding("seen in training", what, [name(other, j) for j in sorted(seen)], len(seen), "likely", do))
+    return found + (treated_otherwise(task, other, both[:n], both[n:]) if both is not None else [])
+
+
 def _shift(task: Task, other: Task, simple: np.ndarray, *, seed: int) -> list[Finding]:
     """Can a classifier tell what will be predicted from what is trained on?"""
     x, xs = _side_by_side(task, other, simple)
@@ -275,7 +283,7 @@ def _shift(task: Task, other: Task, simple: np.ndarray, *, seed: int) -> list[Fi
         return []
     what = f"What will be predicted differs from the training data: a classifier tells them apart with an AUC of {test.value:.2f}"
     do = "Scores measured here may not hold there; label some of those and add them."
-    return [_finding("shift", what, (), len(other.target), f"p = {test.p:.3f}, {test.n} + {test.m} cases", do)]
+    return [finding("shift", what, (), len(other.target), f"p = {test.p:.3f}, {test.n} + {test.m} cases", do)]
 
 
 def _side_by_side(task: Task, other: Task, simple: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,6 @@ from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedS
 from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
 from headstart.train import OutOfTime
-from headstart.twins import fingerprints
 
 DEFAULT: tuple[type[Closed | Method], ...] = (FineTune,)  # tunes the weights where no method is named
 
@@ -134,11 +133,10 @@ def _look_over(bench: Bench) -> None:
     """Note what is suspicious in the data, as far as that costs next to nothing."""
     bench.begin("simple", "looking the data over")
     try:
-        pixels = bench.arena.views.array(View("pixels")) if bench.task.modality == "image" else None
+        squares = bench.arena.views.array(View("pixels"))[: doctor.MOST] if bench.task.modality == "image" else None
     except OutOfTime:
         return
-    x = doctor.features(bench.task) if pixels is None else fingerprints(pixels[: doctor.MOST])
-    bench.notes += doctor.notes(bench.task, bench.inspection, x)
+    bench.notes += doctor.notes(bench.task, bench.inspection, squares)
 
 
 def _remember(bench: Bench, arms: Sequence[Arm]) -> None:
