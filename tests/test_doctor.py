@@ -205,3 +205,89 @@ def test_a_path_at_which_nothing_lies_is_said_to_be_none(tmp_path):
         diagnose_and_print(asked, other=tmp_path / "nosuch", as_json=False)
     with pytest.raises(InputError, match="nosuch does not exist"):
         diagnose_and_print(dataclasses.replace(asked, data=tmp_path / "nosuch", target=None), other=None, as_json=False)
+
+
+def grey_faces(root: Path, *, n: int = 24, seed: int = 0, negative: int = 0, gain: float = 1.0, offset: float = 0.0, side: int = 96) -> Path:
+    """One scene in grey, each image with noise of its own; the last ``negative`` are turned, and all are scaled."""
+    rng = np.random.default_rng(seed)
+    scene = np.kron(np.random.default_rng(99).uniform(40, 215, size=(8, 8)), np.ones((side // 8, side // 8)))
+    for i in range(n):
+        label = "ab"[i % 2]
+        (root / label).mkdir(parents=True, exist_ok=True)
+        field = np.kron(rng.normal(0, 30, size=(16, 16)), np.ones((side // 16, side // 16)))
+        shown = np.clip(scene + field, 0, 255)
+        shown = 255 - shown if i >= n - negative else shown
+        Image.fromarray(np.clip(shown * gain + offset, 0, 255).astype(np.uint8)).save(root / label / f"img{i:03d}.png")
+    return root
+
+
+def test_grey_images_of_one_scene_give_no_finding(tmp_path):
+    assert not {"inverted images", "unlike photographs", "mixed depths"} & set(diagnose(Task.from_folder(grey_faces(tmp_path / "d"))).kinds())
+
+
+def test_negatives_among_the_images_are_told_and_counted(tmp_path):
+    assert found(diagnose(Task.from_folder(grey_faces(tmp_path / "d", negative=4))), "inverted images").count == 4
+
+
+def test_images_of_twelve_bits_in_sixteen_are_told(tmp_path):
+    assert found(diagnose(Task.from_folder(grey_faces(tmp_path / "d", gain=1 / 16))), "dark images").count == 24
+    root = grey_faces(tmp_path / "e")
+    for i in (3, 8, 21):
+        path = next(root.rglob(f"img{i:03d}.png"))
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) << 4).save(path)
+    assert found(diagnose(Task.from_folder(root)), "mixed depths").count == 3
+
+
+def test_images_far_brighter_than_photographs_are_told(tmp_path):
+    one = found(diagnose(Task.from_folder(grey_faces(tmp_path / "d", gain=0.2, offset=200.0))), "unlike photographs")
+    assert "far brighter" in one.what
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"negative": 24}, "they look like negatives of the training images"),
+        ({"gain": 1 / 16}, "was the bit depth read right?"),
+        ({"side": 32}, "their shorter side is 32 pixels, and 96 in training"),
+    ],
+)
+def test_what_will_be_predicted_and_was_made_otherwise_is_told(made, words, tmp_path):
+    other = Task.unlabelled_from_folder(grey_faces(tmp_path / "other", seed=1, **made))
+    assert words in found(diagnose(Task.from_folder(grey_faces(tmp_path / "own")), other), "preprocessing mismatch").what
+
+
+def test_what_will_be_predicted_and_was_made_alike_is_no_mismatch(tmp_path):
+    other = Task.unlabelled_from_folder(grey_faces(tmp_path / "other", seed=1))
+    assert "preprocessing mismatch" not in diagnose(Task.from_folder(grey_faces(tmp_path / "own")), other).kinds()
+
+
+def test_what_was_trained_on_is_found_among_what_will_be_predicted(tmp_path):
+    root, new = images(tmp_path / "d"), tmp_path / "new"
+    new.mkdir()
+    for i in range(16):
+        Image.fromarray(photo("across", 5000 + i)).save(new / f"new{i:02d}.png")
+    with Image.open(root / "upright" / "upright007.png") as picture:
+        picture.resize((80, 80)).save(new / "seen.jpg", quality=75)
+    assert found(diagnose(Task.from_folder(root), Task.unlabelled_from_folder(new)), "seen in training").where == ("new/seen.jpg",)
+    own, other = texts(), texts(seed=1)
+    again = dataclasses.replace(other, target=Domain("o", [*other.target.x, own.target.x[4].upper()]))
+    assert found(diagnose(own, again), "seen in training").where == ("row 41",)
+    rows = table(seed=1)
+    repeated = dataclasses.replace(rows, target=Domain("o", [*rows.target.x, table().target.x[9]]))
+    assert found(diagnose(table(), repeated), "seen in training").where == ("row 61",)
+
+
+def test_a_column_of_patients_is_told_unless_groups_are_given():
+    task = table(n=120)
+    rows = [{**row, "patient_id": i // 4} for i, row in enumerate(task.target.x)]
+    one = dataclasses.replace(task, target=Domain("t", rows, task.target.y))
+    assert "--group-by patient_id" in found(diagnose(one), "groups in columns").do
+    grouped = dataclasses.replace(task, target=Domain("t", rows, task.target.y, [i // 4 for i in range(120)]))
+    assert "groups in columns" not in diagnose(grouped).kinds()
+
+
+def test_a_column_that_tells_the_label_is_a_leak():
+    task = table(n=120)
+    rows = [{**row, "ward": {"0": "north", "1": "south"}[y]} for row, y in zip(task.target.x, task.target.y, strict=True)]
+    one = found(diagnose(dataclasses.replace(task, target=Domain("t", rows, task.target.y))), "leak in a column")
+    assert "'ward'" in one.what

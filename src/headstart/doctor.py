@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import Inspection, Task
-from headstart.evaluate import folds, strata
+from headstart.evaluate import folds
 from headstart.evidence import THINGS, name
 from headstart.findings import SHOWN, Finding, finding
 from headstart.findings import Diagnosis as Diagnosis
@@ -29,8 +29,6 @@ UNEQUAL = 10.0  # largest class over smallest
 UNLIKELY = 0.10  # probability of the given label below which it is suspected: where probabilities hold, one suspect of ten is right after all
 SURE = 0.01  # p-value from which a shift is told
 PERMUTATIONS = 199
-WILD = 20.0  # median errors from which a number is suspected: of normal errors none is beyond 10
-RARE = 0.02  # share of suspected numbers up to which they are slips
 OF_GROUPS = re.compile(
     r"(^|[_\W])(patient|subject|person|participant|user|customer|client|site|hospital|centre|center|device|family|session)s?([_\W]?(id|no|nr|number|code))?$",
     re.I,
@@ -201,8 +199,6 @@ def _looked_at(task: Task, *, seed: int) -> np.ndarray:
 
 def _noise(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
     """Labels that a simple model, fitted without the case, finds nearly impossible (confident learning; Northcutt et al. 2021)."""
-    if task.kind == "regression":
-        return _wild(task, rows, X, seed=seed)
     if not task.labels or task.target.y is None or min(Counter(task.codes).values()) < FEW // 2:
         return []
     y = np.asarray(task.codes)
@@ -221,26 +217,6 @@ def _noise(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
     right = float(np.mean(guess == y[rows]))
     what = f"{len(suspects)} labels look wrong"
     return [finding("label noise", what, where, len(suspects), f"by a simple model that is right in {right:.0%}", "Look at them; the list is sorted.")]
-
-
-def _wild(task: Task, rows: np.ndarray, X: Any, *, seed: int) -> list[Finding]:
-    """Numbers that lie far beyond what a simple model, fitted without the case, errs by elsewhere; many such are a long tail, not slips."""
-    y = np.asarray(task.target.y, dtype=np.float64)[rows]
-    if len(y) < 5 * FEW:
-        return []
-    predicted, codes = np.zeros(len(y)), strata(y, ())[0]
-    for train, test in folds(codes, groups=None if task.target.groups is None else [task.target.groups[i] for i in rows], k=5, seed=seed):
-        model = SIMPLE[task.modality](model="forest" if task.modality == "tabular" else "svm", kind="regression")
-        predicted[test] = model.estimator(seed=seed).fit(X[train], y[train]).predict(X[test])
-    errors = np.abs(y - predicted)
-    usual = float(np.median(errors))
-    wild = np.flatnonzero(errors > WILD * usual)
-    if not 0 < len(wild) <= max(1, RARE * len(y)):
-        return []
-    order = wild[np.argsort(-errors[wild], kind="stable")]
-    where = [f"{name(task, int(rows[i]))} is {y[i]:.4g}, looks like {predicted[i]:.4g}" for i in order[:SHOWN]]
-    do = "Look at them; the list is sorted. A unit or a decimal point may be wrong."
-    return [finding("label noise", f"{len(wild)} targets look wrong", where, len(wild), f"by a simple model that usually errs by {usual:.3g}", do)]
 
 
 def _simple(task: Task, rows: np.ndarray) -> Any:
