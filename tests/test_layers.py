@@ -17,7 +17,8 @@ PACKAGE = "headstart"
 
 # a room may import rooms on its own floor or below; the package's __init__ only lists names, and __main__ only calls cli
 FLOOR = {
-    **dict.fromkeys(("result", "distance", "assessment", "adaptation", "moments", "spectrum", "channels", "twins", "records", "cases", "findings", "verdicts"), 0),
+    **dict.fromkeys(("result", "distance", "assessment", "adaptation", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
+    **dict.fromkeys(("findings", "verdicts"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard", "validators"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing"), 3),
