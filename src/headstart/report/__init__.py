@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from headstart.report import charts
+from headstart.report.drawing import legend_mark
 from headstart.result import Confusion, Result, Score, Verdict, counted
 
 NAMES = {"baseline": "No transfer", "frozen": "Frozen features + head", "fine-tuned": "Fine-tuned"}
@@ -42,7 +43,7 @@ def render(result: Result) -> str:
         things=result.found.things,
         counted=counted,
         seconds=partial(_seconds, result.times),
-        key=charts.legend_mark,
+        key=legend_mark,
         confusion=_rows(result.confusion) if result.confusion is not None else [],
         **_drawings(result),
     )

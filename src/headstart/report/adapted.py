@@ -1,0 +1,121 @@
+"""The report of an adaptation: one self-contained HTML page. It draws what was found, and computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from headstart.adaptation import SOURCE_ONLY, Adaptation, AdaptationVerdict, Candidacy, ClassMove, ClassRate
+from headstart.evidence import THINGS
+from headstart.report import domain_charts
+from headstart.report.charts import Whisker, whiskers
+from headstart.report.drawing import legend_mark
+from headstart.result import Score
+
+ANSWERS = {"adapt": "Adapting helps", "do not adapt": "Adapting does not help", "undecided": "Undecided", "nothing to do": "Nothing to adapt"}
+SHOWN = 12  # classes and candidates that a chart holds before it is no longer read
+
+
+def render_adaptation(found: Adaptation) -> str:
+    """Return the page; equal findings, with equal times, give equal text."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = files("headstart.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page = environment.from_string((room / "adapted.html.j2").read_text(encoding="utf-8"))
+    return page.render(
+        a=found,
+        style=Markup((room / "style.css").read_text(encoding="utf-8")),
+        answer=ANSWERS[found.verdict.decision],
+        because=_because(found.verdict),
+        things=THINGS[found.modality],
+        source_only=SOURCE_ONLY,
+        baseline=found.candidate(SOURCE_ONLY),
+        shipped=found.candidate(found.shipped),
+        chosen=found.candidate(found.choice.candidate),
+        validators=sorted(found.choice.validators),
+        complete=[c for c in found.candidates if c.status == "complete"],
+        moved=sorted((m for m in found.moved if m.moved or m.came), key=lambda m: -m.moved),
+        matrix=_matrix(found),
+        interval=_interval,
+        settings=_settings,
+        opinion=_opinion,
+        support=_support,
+        key=legend_mark,
+        sides=[*found.sources, found.target],
+        total=found.times.get("total"),
+        **_drawings(found),
+    )
+
+
+def _drawings(found: Adaptation) -> dict[str, Markup]:
+    v, unit = found.verdict, f"gain over source only in {found.metric}"
+    gain = Whisker("adapted minus source only", v.gain, v.interval, "tone", f"{v.gain:+.3f}")
+    told = sorted((c for c in found.candidates if c.gain is not None and c.name != SOURCE_ONLY), key=lambda c: -(c.gain or 0.0))[:SHOWN]
+    rows = [Whisker(c.name, c.gain or 0.0, c.interval, "tuned" if c.name == found.choice.candidate else "frozen", f"{c.gain or 0.0:+.3f}") for c in told]
+    shares = sorted(found.rates, key=_change)[:SHOWN]
+    none = Markup("")
+    return {
+        "gain": whiskers([gain], unit=unit, zero=v.margin, signed=True) if v.method != "none" else none,
+        "gains": whiskers(rows, unit=unit, zero=v.margin, signed=True) if rows else none,
+        "confidence": domain_charts.confidence(found.confidence) if found.confidence is not None else none,
+        "rates": domain_charts.rates(shares) if shares else none,
+    } | {
+        f"{when}_{by}": domain_charts.domain_map(found.map, when=when, by=by) if found.map is not None else none  # type: ignore[arg-type]
+        for when in ("before", "after")
+        for by in ("domain", "class")
+    }
+
+
+def _change(rate: ClassRate) -> float:
+    return -max(abs(rate.after - rate.before), abs(rate.after - rate.source))
+
+
+def _because(v: AdaptationVerdict) -> str:
+    how = {
+        "forecast": "Foretold without a label of the target, from what validators said and from gains measured on other pairs of domains.",
+        "test": "Measured on labelled target cases, none of which was learned from where it is scored.",
+        "none": "",
+    }[v.method]
+    return " ".join(part for part in (v.why.rstrip(".") + "." if v.why else "", how) if part)
+
+
+def _matrix(found: Adaptation) -> list[dict[str, Any]]:
+    """Lay out who moved where, each cell with its share of the row's cases; too many classes are not laid out."""
+    if not found.moves or len(found.labels) > SHOWN:
+        return []
+    rows = []
+    for i, (label, counts) in enumerate(zip(found.labels, found.moves, strict=True)):
+        total = sum(counts) or 1
+        cells = [{"count": n, "share": f"{n / total:.3f}", "stays": i == j} for j, n in enumerate(counts)]
+        rows.append({"label": label, "cells": cells})
+    return rows
+
+
+def _opinion(one: Candidacy, validator: str) -> str:
+    said = next((s for s in one.said if s.validator == validator), None)
+    if said is None or said.value is None:
+        return "-"
+    return f"{said.value:.3g}" + (f" ({said.rank})" if said.rank is not None else "")
+
+
+def _support(move: ClassMove) -> str:
+    parts = [f"{words} {share:.0%}" for words, share in (("neighbours", move.neighbours), ("other candidates", move.candidates)) if share is not None]
+    if move.gained is not None and move.lost is not None:
+        parts.append(f"by known labels {move.gained} became right, {move.lost} wrong")
+    return ", ".join(parts) or "-"
+
+
+def _interval(score: Score | None) -> str:
+    return "" if score is None or score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
+
+
+def _settings(params: Any) -> str:
+    return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {_listed(v)}" for k, v in sorted(params.items()))
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
