@@ -14,6 +14,7 @@ import pytest
 import headstart as hs
 from headstart.adaptation import SOURCE_ONLY, Adaptation
 from headstart.adapting import differences, trying
+from headstart.terminal import write_report
 
 BUDGET = "1h"  # why: on a busy machine a small one ends runs early, and the plan is cut short here anyhow
 NAMES = ("ant", "bee", "cat")
@@ -173,3 +174,11 @@ def test_findings_name_no_machine_and_no_time(run: tuple[Adaptation, Path]) -> N
     _, out = run
     assert "seconds" not in json.loads((out / "adaptation.json").read_text())
     assert json.loads((out / "times.json").read_text())["total"] > 0
+
+
+def test_the_report_of_a_run_is_drawn_and_drawn_again_alike(run: tuple[Adaptation, Path]) -> None:
+    found, out = run
+    first = write_report(out).read_text(encoding="utf-8")
+    assert f"{found.task}: {found.verdict.decision} - Headstart" in first
+    assert all(one.name in first for one in found.candidates)
+    assert write_report(out).read_text(encoding="utf-8") == first

@@ -1,4 +1,4 @@
-"""What ``headstart adapt`` reads and prints: the domains, each candidate, the verdict, what is odd, and where the result lies."""
+"""What ``headstart adapt`` reads and prints: the domains, each candidate, the verdict, what is odd, and where result and report lie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headstart.adaptation import SOURCE_ONLY, Adaptation, Candidacy, Distance
-from headstart.terminal import NARROW, Bars, with_interval
+from headstart.terminal import NARROW, Bars, with_interval, write_report
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -75,6 +75,7 @@ def adapt_and_print(asked: Crossing) -> None:
             command=asked.command,
         )
     print_adaptation(console, found)
+    console.print(f"Report: {write_report(asked.out)}", highlight=False, soft_wrap=True)
     console.print(f"Result: {asked.out}. To predict: headstart predict {asked.out} NEW --out predictions.csv", highlight=False, soft_wrap=True)
 
 

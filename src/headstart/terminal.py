@@ -290,10 +290,10 @@ def _predicted(name: str, one: Prediction | PredictedValue) -> list[str]:
 def write_report(run: Path) -> Path:
     """Write the report into the run's folder and return its path."""
     from headstart.core import InputError
-    from headstart.export import read_result
+    from headstart.export import load
     from headstart.report import write
 
-    result = read_result(run)  # why: also right after a run, so that the page is the one that a later call draws, and the folder is known to load
+    result = load(run)  # why: also right after a run, so that the page is the one that a later call draws, and the folder is known to load
     try:
         return write(result, run / REPORT_FILE)
     except OSError as error:

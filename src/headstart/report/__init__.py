@@ -11,7 +11,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from headstart.adaptation import Adaptation
 from headstart.report import charts
+from headstart.report.adapted import render_adaptation
 from headstart.report.drawing import legend_mark
 from headstart.result import Confusion, Result, Score, Verdict, counted
 
@@ -49,9 +51,9 @@ def render(result: Result) -> str:
     )
 
 
-def write(result: Result, path: Path) -> Path:
+def write(result: Result | Adaptation, path: Path) -> Path:
     """Write the page to ``path``, whole or not at all, and return the path."""
-    text = render(result)
+    text = render_adaptation(result) if isinstance(result, Adaptation) else render(result)
     scratch = path.with_name(f".{path.name}.new")
     try:
         scratch.write_text(text, encoding="utf-8")

@@ -43,6 +43,7 @@ def render_adaptation(found: Adaptation) -> str:
         interval=_interval,
         settings=_settings,
         opinion=_opinion,
+        sentence=_sentence,
         support=_support,
         key=legend_mark,
         sides=[*found.sources, found.target],
@@ -80,7 +81,11 @@ def _because(v: AdaptationVerdict) -> str:
         "test": "Measured on labelled target cases, none of which was learned from where it is scored.",
         "none": "",
     }[v.method]
-    return " ".join(part for part in (v.why.rstrip(".") + "." if v.why else "", how) if part)
+    return " ".join(part for part in (_sentence(v.why), how) if part)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:].rstrip('.')}." if words else ""
 
 
 def _matrix(found: Adaptation) -> list[dict[str, Any]]:
