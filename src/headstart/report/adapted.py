@@ -65,7 +65,7 @@ def _drawings(found: Adaptation) -> dict[str, Markup]:
         "confidence": domain_charts.confidence(found.confidence) if found.confidence is not None else none,
         "rates": domain_charts.rates(shares) if shares else none,
     } | {
-        f"{when}_{by}": domain_charts.domain_map(found.map, when=when, by=by) if found.map is not None else none  # type: ignore[arg-type]
+        f"{when}_{by}": domain_charts.domain_map(found.map, when=when, by=by) if found.map is not None else none
         for when in ("before", "after")
         for by in ("domain", "class")
     }
