@@ -51,7 +51,7 @@ def test_the_python_example_runs_as_printed_but_for_its_budget(tmp_path: Path, m
 
 
 def test_every_command_and_option_of_the_readme_exists() -> None:
-    assert {words[0] for words in commands()} == {"transfer", "assess", "doctor", "predict", "report", "eject", "sources"}
+    assert {words[0] for words in commands()} == {"transfer", "adapt", "assess", "doctor", "predict", "report", "eject", "sources"}
     for words in commands():
         help_text = subprocess.run([sys.executable, "-m", "headstart", words[0], "--help"], capture_output=True, text=True, check=True).stdout
         assert all(word in help_text for word in words if word.startswith("--"))

@@ -150,6 +150,8 @@ class AdaptationVerdict:
         if self.method == "none":
             return self.decision
         low, high = self.interval
+        if (low, high) == (-1.0, 1.0):
+            return f"{self.decision} (nothing is known of the gain over source only)"
         how = "measured" if self.method == "test" else "foretold"
         return f"{self.decision} ({how} gain over source only {self.gain:+.3f}, {self.level:.0%} interval {low:+.3f} to {high:+.3f})"
 

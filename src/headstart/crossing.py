@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,26 +130,35 @@ def print_adaptation(console: Console, found: Adaptation) -> None:
 
 
 def _candidates(found: Adaptation) -> Table:
-    measured = found.target_labels == "some"
-    columns = ["candidate", "held-out source", "on target" if measured else "target changed", "gain" if measured else "gain foretold"]
-    if found.scored:
-        columns.append("scored at the end")
-    table = Table(*columns, title=f"Candidates: {found.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW)
-    for one in _ordered(found)[:SHOWN]:
-        marked = "* " if one.name == found.choice.candidate else ""
-        changed = "" if one.changed is None else f"{one.changed:.0%}"
-        target = "" if one.target_score is None else with_interval(one.target_score)
-        row = [marked + one.name, f"{one.source_score.value:.3f}" if one.source_score else "", target if measured else changed, _gain(one)]
-        if found.scored:
-            row.append(with_interval(one.scored) if one.scored else "")
-        table.add_row(*row, style="dim" if one.collapsed else None)
+    """Return the table of candidates: what they reach on held-out source cases, how they fare on the target, as far as that is known."""
+    shown = _ordered(found)[:SHOWN]
+    columns: dict[str, Callable[[Candidacy], str]] = {
+        "candidate": lambda one: ("* " if one.name == found.choice.candidate else "") + one.name,
+        "held-out source": lambda one: f"{one.source_score.value:.3f}" if one.source_score else "",
+        "target changed": lambda one: "" if one.changed is None else f"{one.changed:.0%}",
+        "validators": lambda one: "" if (rank := mean_rank(one)) is None else f"{rank:.1f}",
+        "on target": lambda one: "" if one.target_score is None else with_interval(one.target_score),
+        "gain": _gain,
+        "scored at the end": lambda one: "" if one.scored is None else with_interval(one.scored),
+    }
+    kept = {title: column for title, column in columns.items() if any(column(one) for one in shown)}
+    means = f"{found.metric}, 90 % intervals" + ("; validators: mean rank of what they say" if "validators" in kept else "")
+    table = Table(*kept, title=f"Candidates: {means}", title_justify="left", box=SIMPLE, **NARROW)
+    for one in shown:
+        table.add_row(*(column(one) for column in kept.values()), style="dim" if one.collapsed else None)
     return table
 
 
 def _ordered(found: Adaptation) -> list[Candidacy]:
-    """Return source only first, the chosen one next, then those with outputs by their gain."""
+    """Return source only first, the chosen one next, then those with outputs by what is known of them: measured gain, else what validators say."""
     complete = [one for one in found.candidates if one.source_score is not None]
-    return sorted(complete, key=lambda one: (one.name != SOURCE_ONLY, one.name != found.choice.candidate, -(one.gain or 0.0)))
+    return sorted(complete, key=lambda one: (one.name != SOURCE_ONLY, one.name != found.choice.candidate, -(one.gain or 0.0), mean_rank(one) or len(complete)))
+
+
+def mean_rank(one: Candidacy) -> float | None:
+    """Return the mean rank of a candidate over validators that could judge it; 1 is the best of all."""
+    ranks = [opinion.rank for opinion in one.said if opinion.rank is not None]
+    return sum(ranks) / len(ranks) if ranks else None
 
 
 def _gain(one: Candidacy) -> str:

@@ -13,6 +13,7 @@ from headstart.adaptation import Adaptation, Candidacy, Distance, Labels, Side, 
 from headstart.adapting import choosing, differences, oddities
 from headstart.adapting.choosing import Chosen
 from headstart.adapting.ground import Ground
+from headstart.adapting.strangers import unknown_classes
 from headstart.adapting.trying import Trials, Tried
 from headstart.choice import PLAIN, told
 from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
@@ -81,6 +82,7 @@ def _pictured(outcome: Outcome, fitted: Fitted, read_labels: bool) -> dict[str, 
     ground, reference, best, first = outcome.ground, outcome.reference, outcome.best, outcome.first
     classes = ground.domains.classes
     odd, estimated = oddities.of_classes(ground, reference) if classes else ([], {})
+    odd += unknown_classes(ground, reference, outcome.network) if outcome.network and outcome.chosen.verdict.method != "none" else []
     last = first if first is None or best is reference else differences.after(ground, best, fitted)
     codes = choosing.codes(best) if classes else None
     moved, moves = differences.moves(outcome.trials, reference, best, first.target, _shown(outcome, read_labels)) if classes and first is not None else ((), ())
