@@ -182,3 +182,30 @@ def test_the_report_of_a_run_is_drawn_and_drawn_again_alike(run: tuple[Adaptatio
     assert f"{found.task}: {found.verdict.decision} - Headstart" in first
     assert all(one.name in first for one in found.candidates)
     assert write_report(out).read_text(encoding="utf-8") == first
+
+
+def test_other_shares_of_classes_and_an_absent_class_are_told() -> None:
+    source = table("here", even(240), seed=1)
+    target = table("there", np.repeat([0, 1], [150, 50]), seed=2)  # no cat
+    found = hs.adapt(source, target, budget=BUDGET, seed=0)
+    warned = {w.kind: w for w in found.warned}
+    assert warned["partial"].labels == ("cat",)
+    assert (warned["label shift"].p or 1.0) < 1e-6
+    shares = {rate.label: rate for rate in found.rates}
+    assert abs((shares["ant"].estimated or 0.0) - 0.75) < 0.05
+    assert shares["cat"].interval is not None
+    assert shares["cat"].interval[1] < 0.03
+    assert "open set" not in warned
+
+
+def test_a_class_that_the_source_lacks_is_told_and_a_mere_shift_is_not() -> None:
+    y = even(240)
+    whole = table("there", y, seed=2, move=1.0)
+    source = table("here", even(240), seed=1)
+    two = dataclasses.replace(source, target=source.target.take(np.flatnonzero(even(240) > 0)), labels=NAMES[1:])
+    found = hs.adapt(two, whole, budget=BUDGET, seed=0)
+    open_set = next(w for w in found.warned if w.kind == "open set")
+    assert (open_set.p or 1.0) < 0.001
+    named = [int(label.removeprefix("row ")) - 1 for label in open_set.labels]
+    assert np.mean(y[named] == 0) >= 0.8
+    assert "open set" not in {w.kind for w in hs.adapt(source, whole, budget=BUDGET, seed=0).warned}

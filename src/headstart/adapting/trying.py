@@ -293,7 +293,7 @@ def closed(ground: Ground, reference: Tried, network: str, labels: Labels) -> li
         probe = with_params(Probe() if ground.domains.classes else ProbeRegressor(), depth)
         entries += [joined, Entry(TARGET_ONLY, Candidate(probe, source), (), related=True)]
     entries += [related(name, every) for name in names]
-    if ground.domains.task.modality == "tabular":
+    if ground.domains.task.modality == "tabular" and not ground.domains.classes:  # why not of classes: trees there are worth more than adapting
         entries += [related(name, every, called=f"{name}, boosting", head="boosting") for name in names if weighs(name, kind=kind)]
     for k, domain in enumerate(ground.domains.names[:-1]) if len(every) > 1 else ():
         entries.append(dataclasses.replace(reference.entry, name=f"{SOURCE_ONLY}, {domain} alone", sources=(k,)))
