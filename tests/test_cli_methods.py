@@ -15,7 +15,7 @@ import headstart as hs
 from headstart import plan
 from headstart.bench import Bench, Silent, set_up
 from headstart.cli import app
-from headstart.methods import Head2ToeRegressor, tuners
+from headstart.methods import DEEP, Head2ToeRegressor, tuners
 from headstart.modality import door
 from headstart.pretrain import source_from_table
 from headstart.runs import Run
@@ -39,7 +39,8 @@ def written(path: Path, table: list[dict[str, float]]) -> Path:
 def test_methods_are_listed_with_their_spaces_and_papers() -> None:
     done = CliRunner().invoke(app, ["methods", "--json"], catch_exceptions=False)
     listed = {row["class"]: row for row in json.loads(done.output)}
-    assert len(listed) == sum(len(kinds) for kinds in hs.METHODS.values())
+    assert len(listed) == sum(len(kinds) for kinds in hs.METHODS.values()) + len(DEEP)
+    assert all((listed[kind.__name__]["level"], "unlabelled target" in listed[kind.__name__]["needs"]) == ("relation", True) for kind in DEEP.values())
     one = listed["L2SP"]
     assert (one["name"], one["level"], one["arm"], one["needs"]) == ("l2-sp", "model", "fine-tuned", [])
     assert one["hyperparameters"]["alpha"] == {"default": 0.01, "choices": [0.001, 0.01, 0.1]}
@@ -55,6 +56,13 @@ def test_a_misspelt_method_is_told_before_anything_is_read(tmp_path: Path) -> No
     with pytest.raises(hs.InputError) as told:
         CliRunner().invoke(app, ["transfer", "nowhere", "--out", str(tmp_path / "out"), "--methods", "lpft,bss"], catch_exceptions=False)
     assert str(told.value) == "There is no method 'lpft'. Did you mean lp-ft? List them with: headstart methods"
+
+
+def test_a_method_that_needs_a_second_domain_is_told_to_go_to_adapt() -> None:
+    for name in DEEP:
+        with pytest.raises(hs.InputError) as told:
+            tuners([name])
+        assert str(told.value) == f"Method {name!r} moves a model to a second domain, and transfer has one. Give both: headstart adapt SOURCE TARGET"
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from headstart.core import Batch, Net, Preprocess, Source
 from headstart.methods import METHODS, FineTune, Method
 from headstart.methods.method import Criterion
 from headstart.methods.model.layers import restart
+from headstart.methods.relations.deep import DEEP, Deep, SourceOnly
 from headstart.methods.scratch import Scratch
 from headstart.modality.cutting import cut
 from headstart.modality.families import TIMM
@@ -38,6 +39,7 @@ def tiny_bert() -> Source:
     return Source("bert", dim=12, stages=tuple(body.stages), opener=lambda: body, modality="text", tune_cuts=(0, 1, 2))
 
 
+DEEPS = [SourceOnly, *DEEP.values()]
 SOURCES = {"cnn": tiny_source, "vit": tiny_vit, "bert": tiny_bert}
 
 
@@ -45,6 +47,13 @@ SOURCES = {"cnn": tiny_source, "vit": tiny_vit, "bert": tiny_bert}
 @pytest.mark.parametrize("method", TUNERS, ids=lambda m: m.name)
 def test_every_method_obeys_the_contract(method: type[Method], source: str) -> None:
     check_method(method, SOURCES[source]())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("method", DEEPS, ids=lambda m: m.name)
+def test_every_method_of_two_domains_obeys_it_on_final_features_and_from_a_cut(method: type[Deep], source: str) -> None:
+    for depth in (0, 1):
+        check_method(method(depth=depth), SOURCES[source]())
 
 
 @pytest.mark.parametrize("method", [m for m in TUNERS if "depth" in {f.name for f in dataclasses.fields(m)}], ids=lambda m: m.name)

@@ -24,7 +24,7 @@ from headstart.export import assembled
 from headstart.keeping import Checkpoint
 from headstart.learner import with_params
 from headstart.methods.method import Criterion, Knob, Method, space
-from headstart.methods.needs import NEEDS, require, unmet
+from headstart.methods.needs import NEEDS, UNLABELLED, require, unmet
 from headstart.train import fit, predict_logits
 
 STEPS, STOP = 8, 3  # of a training, and the one after which it is stopped and resumed
@@ -37,7 +37,8 @@ def check_method(method: Method | type[Method], source: Source | None = None) ->
 
     - The declaration is whole: a frozen dataclass with a name, a paper, limits and known needs, whose defaults lie in their own spaces.
     - Its hyperparameters survive JSON.
-    - Where the source or the target lacks what it needs, the documented error says so; nothing further is then checked.
+    - Where the source or the target lacks what it needs, the documented error says so; nothing further is then checked. One that needs a second domain
+      gets one.
     - What its rates and ``learns`` freeze is frozen bit for bit, buffers and BatchNorm statistics included; everything else moves. What it builds for
       training alone, and ``finish`` takes off, is looked at before that.
     - The same seed gives the same bits, whatever the global generator holds, which stays as it was.
@@ -125,7 +126,11 @@ class World:
 
     def trained(self, method: Method, *, resume: Checkpoint | None = None, keep: tuple[int, Callable[[Checkpoint], None]] | None = None) -> Net:
         """Return the net of a method, trained."""
-        return fit(method, self.built(method), self.x, self.y, seed=SEED, resume=resume, keep=keep)[0]
+        return fit(method, self.built(method), self.x, self.y, seed=SEED, unlabelled=self.unlabelled(method), resume=resume, keep=keep)[0]
+
+    def unlabelled(self, method: Method) -> np.ndarray | None:
+        """Return activations of a second domain, not equally many, where the method asks for one."""
+        return np.roll(self.x, 1, axis=0)[3:] if UNLABELLED in method.needs else None
 
 
 def _inputs(backbone: Backbone, y: np.ndarray) -> Tensor:
@@ -162,11 +167,11 @@ def _lies_in(value: Any, knob: Knob) -> bool:
 
 def _needs_are_asked_for(method: Method, source: Source, *, classes: int) -> bool:
     """Whether something is missing, and is said."""
-    why = unmet(method, source, classes=classes)
+    why = unmet(method, source, classes=classes, unlabelled=True)
     if not why:
         return False
     try:
-        require(method, source, classes=classes)
+        require(method, source, classes=classes, unlabelled=True)
     except InputError as error:
         if str(error) == why and re.search(r"needs .+; .+\. .+\.", why):
             return True
@@ -201,7 +206,8 @@ def _expected(method: Method, stage: nn.Module, prefix: str, *, learning: bool) 
     for path, module in stage.named_modules(prefix=prefix):
         for name, _ in module.named_parameters(recurse=False):
             allowed = prefix == "head" or method.learns(module, name)
-            yield f"{path}.{name}", frozen or ("" if allowed else "`learns` forbids it")
+            held = "`fixed` names it" if f"{path}.{name}".startswith(method.fixed) else ""
+            yield f"{path}.{name}", frozen or held or ("" if allowed else "`learns` forbids it")
         if frozen or (isinstance(module, nn.modules.batchnorm._BatchNorm) and method.freezes_statistics):
             lasting = [name for name, _ in module.named_buffers(recurse=False) if name not in module._non_persistent_buffers_set]
             yield from ((f"{path}.{name}", frozen or "statistics are frozen") for name in lasting)
@@ -239,7 +245,13 @@ def _is_saved_whole(method: Method, world: World, net: Net) -> None:
 
 def _loss_is_finite(method: Method, world: World) -> None:
     net = world.built(method)
-    batch = Batch(torch.from_numpy(world.x), torch.from_numpy(world.y), torch.arange(len(world.y)))
+    rows, others = torch.arange(len(world.y)), world.unlabelled(method)
+    batch = Batch(torch.from_numpy(world.x), torch.from_numpy(world.y), rows)
+    if others is not None:
+        given = torch.from_numpy(others)
+        batch = dataclasses.replace(batch, unlabelled=given[rows % len(given)], unlabelled_rows=rows % len(given))
+        with torch.no_grad():
+            method.survey(net.eval(), given.split(10), 0.0)
     method.prepare(net.eval(), batch, Criterion(torch.ones(CLASSES)))
     for name, term in method.loss(net, batch, Criterion(torch.ones(CLASSES))).items():
         if term.ndim or not bool(torch.isfinite(term)):

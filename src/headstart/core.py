@@ -309,6 +309,7 @@ class Batch:
     """Activations ``x`` (n, ...) and class codes ``y`` (n,), shares of classes (n, c) or numbers (n,); ``rows`` (n,) are their places among the cases.
 
     Where two domains are given, ``unlabelled`` (n, ...) are as many cases of the domain that has no labels, ``unlabelled_rows`` their places there.
+    ``progress`` is the share of the training's steps that are done, 0..1.
     """
 
     x: Tensor
@@ -316,11 +317,12 @@ class Batch:
     rows: Tensor | None = None
     unlabelled: Tensor | None = None
     unlabelled_rows: Tensor | None = None
+    progress: float = 0.0
 
     def take(self, rows: Tensor) -> Batch:
         """Return the batch of those of its cases, and of as many unlabelled ones."""
-        rest = (self.rows, self.unlabelled, self.unlabelled_rows)
-        return Batch(self.x[rows], self.y[rows], *(None if one is None else one[rows] for one in rest))
+        ours, theirs, places = (None if one is None else one[rows] for one in (self.rows, self.unlabelled, self.unlabelled_rows))
+        return Batch(self.x[rows], self.y[rows], ours, theirs, places, self.progress)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from headstart.methods.data import ESTIMATORS
 from headstart.methods.features import HEADS
 from headstart.methods.method import View
 from headstart.methods.relations import REGRESSIONS, RELATIONS
+from headstart.methods.relations.deep.bottleneck import Bottleneck
 from headstart.modality import door
 from headstart.modality.image import list_images
 from headstart.modality.table import read_items
@@ -248,9 +249,12 @@ def _net(plain: dict[str, Any], view: View, folder: Path) -> Net:
 
 
 def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outputs: int, dropout: bool) -> Net:
-    """Return the net that was saved: the backbone's stages above the view's cut and a linear head, with the weights of ``state``."""
-    linear = nn.Linear(backbone.dim, outputs)
-    head = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if dropout else linear
+    """Return the net that was saved: the backbone's stages above the view's cut and a linear head, behind a bottleneck where ``state`` has one's weights."""
+    narrow = state.get("head.bottleneck.linear.weight")
+    linear = nn.Linear(backbone.dim if narrow is None else len(narrow), outputs)
+    head: nn.Module = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if dropout else linear
+    if narrow is not None:
+        head = nn.Sequential(OrderedDict(bottleneck=Bottleneck(backbone.dim, len(narrow)), linear=linear))
     net = Net(backbone.above(view.cuts[0] if view.cuts else 0), head)
     net.load_state_dict(state)
     return net.eval()

@@ -33,7 +33,7 @@ def learners(net: Net, method: Method) -> list[Learner]:
         for path, module in part.named_modules(prefix=prefix):
             for name, tensor in module.named_parameters(recurse=False):
                 if tensor not in found and (i <= head or tensor.requires_grad):
-                    allowed = i >= head or method.learns(module, name)
+                    allowed = (i >= head or method.learns(module, name)) and not f"{path}.{name}".startswith(method.fixed)
                     decay = method.weight_decay if tensor.ndim > 1 else 0.0
                     found[tensor] = Learner(f"{path}.{name}", tensor, min(i, head), decay, allowed)
     return list(found.values())

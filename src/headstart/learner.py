@@ -117,7 +117,7 @@ def learn(
         the method needs what the source or the target lacks; the loss is no longer a number.
     """
     method = candidate.method
-    require(method, _source(candidate), classes=classes)
+    require(method, _source(candidate), classes=classes, unlabelled=target is not None)
     whole = views.array(candidate.view)
     estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
     takes = {name for name in ("groups", "X_target") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}

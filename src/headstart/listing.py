@@ -79,9 +79,9 @@ def print_sources(*, modality: str | None, as_json: bool, measure: bool = False)
 
 def print_methods(*, as_json: bool) -> None:
     """List the methods: level, arm, needs, hyperparameters with their defaults and spaces, paper and limits."""
-    from headstart.methods import ALIASES, METHODS
+    from headstart.methods import ALIASES, DEEP, METHODS
 
-    rows = [_method_row(name, kind) for name, kinds in METHODS.items() for kind in kinds]
+    rows = [_method_row(name, kind) for name, kinds in METHODS.items() for kind in kinds] + [_method_row(name, kind) for name, kind in DEEP.items()]
     if as_json:
         print(json.dumps(rows, indent=1))
         return
@@ -92,6 +92,7 @@ def print_methods(*, as_json: bool) -> None:
         table.add_row(row["name"], row["level"], row["arm"], ", ".join(row["needs"]) or "-", ", ".join(row["hyperparameters"]), row["paper"].split(",")[0])
     console = Console()
     console.print(table)
+    console.print("Those of level relation take a second domain: headstart adapt.", highlight=False)
     for other, name in ALIASES.items():
         console.print(f"{other} is {name}.", highlight=False)
     console.print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from headstart.methods.method import Criterion, Method, target_loss
 
 CLIP = 1.0
 PREPARED = 4  # batches that a method may look at before the first step
+PART = 64  # cases of the second domain that are looked at together; more are no faster on a CPU
 PLAIN = Settings()
 
 
@@ -89,23 +90,32 @@ def fit(
     optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
-    take = _Cases(x, targets, unlabelled).take
+    cases = _Cases(x, targets, unlabelled)
+    take = cases.take
 
     def judge() -> float:
         return _loss_on(net, take(held), criterion, size=size)
 
+    def survey(step: int) -> None:
+        if unlabelled is not None and method.surveys(step, method.steps):
+            with torch.no_grad():
+                method.survey(net.eval(), cases.parts(), step / method.steps)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique(), _joined(others[:PREPARED])), criterion)
+        survey(0)  # why also before going on: it gives what the scaffold holds its shape
         state = Progress(keeps=max(1, settings.soup)) if resume is None else resume.restore(net, optimiser)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
                 raise OutOfTime
             if len(held) and state.waited >= settings.patience:
                 break
+            if step:
+                survey(step)
             factors = method.rates(len(net.body), step / method.steps)
             set_modes(net, who, factors, state.multiples, method)
-            batch = settings.mixed(take(batches[step], others[step]), classes=len(weights))
+            batch = settings.mixed(take(batches[step], others[step], progress=step / method.steps), classes=len(weights))
             loss, micro = _backward(method, net, optimiser, batch, criterion, step=step, micro=micro, reduced=reduced)
             state.losses.append(loss)
             if step % max(1, len(taught) // size) == 0:
@@ -119,7 +129,8 @@ def fit(
                 keep[1](Checkpoint.of(net, optimiser, state))
             if progress is not None:
                 progress(state.step / method.steps)
-    state.serve(net, judge)
+        state.serve(net, judge)
+        survey(method.steps)
     return _finished(method, net), History(tuple(state.losses))
 
 
@@ -177,9 +188,16 @@ class _Cases:
     y: Tensor
     unlabelled: np.ndarray | None
 
-    def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None) -> Batch:
-        second = () if self.unlabelled is None or beside is None else (_tensor(self.unlabelled, beside), beside)
-        return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), *second)
+    def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None, *, progress: float = 0.0) -> Batch:
+        second = None if self.unlabelled is None or beside is None else _tensor(self.unlabelled, beside)
+        return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), second, beside, progress)
+
+    def parts(self) -> Iterator[Tensor]:
+        """All of the second domain in order, in parts of nearly one size: so that none is a single case, which has no variance."""
+        if self.unlabelled is not None:
+            m = len(self.unlabelled)
+            for rows in np.array_split(np.arange(m), -(-m // PART)):
+                yield _tensor(self.unlabelled, rows)
 
 
 def _beside(unlabelled: np.ndarray | None, steps: int, *, size: int, seed: int) -> Sequence[Tensor | None]:

@@ -25,6 +25,7 @@ from headstart.methods.model.sparse import BitFit, NormOnly
 from headstart.methods.model.stochnorm import StochNorm
 from headstart.methods.model.surgical import AutoRGN, Surgical
 from headstart.methods.model.whole import FineTuneAll, FineTuneFrom
+from headstart.methods.relations.deep import DEEP
 from headstart.methods.scratch import Scratch
 from headstart.methods.simple import SIMPLE, SimpleImage, SimpleTable, SimpleText
 
@@ -76,7 +77,8 @@ def tuners(names: Sequence[str]) -> tuple[type[Closed | Method], ...]:
     Raises
     ------
     InputError
-        no name; no such method (with the nearest names); one that is always measured, such as a baseline; a package that it needs is missing.
+        no name; no such method (with the nearest names); one that is always measured, such as a baseline; one that needs a second domain; a package that
+        it needs is missing.
     """
     if not names:
         raise InputError("No method was named. List them with: headstart methods")
@@ -86,6 +88,8 @@ def tuners(names: Sequence[str]) -> tuple[type[Closed | Method], ...]:
 def _tuner(name: str) -> type[Closed | Method]:
     known = [*METHODS, *ALIASES]
     wanted = ALIASES.get(name, name)
+    if wanted in DEEP:
+        raise InputError(f"Method {name!r} moves a model to a second domain, and transfer has one. Give both: headstart adapt SOURCE TARGET")
     if wanted not in METHODS:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -101,6 +105,7 @@ def _tuner(name: str) -> type[Closed | Method]:
 __all__ = [
     "ALIASES",
     "BSS",
+    "DEEP",
     "DELTA",
     "HRA",
     "IA3",

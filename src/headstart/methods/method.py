@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -122,9 +122,9 @@ class Method(ABC):
     """A method that is trained by the one loop, ``headstart.train.fit``.
 
     It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``heed``, ``prepare``,
-    ``multiples``, ``schedule``, ``descend`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, have a teacher,
-    look at the data first, have a schedule of their own, or hand over another net than they train. ``needs`` names what the source and the task must have,
-    see ``methods.needs``.
+    ``multiples``, ``schedule``, ``descend``, ``survey`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, have a
+    teacher, look at the data first, have a schedule of their own, go over a whole second domain, or hand over another net than they train. ``needs`` names
+    what the source and the task must have, see ``methods.needs``.
     """
 
     name: ClassVar[str]
@@ -136,6 +136,7 @@ class Method(ABC):
     steps: int
     rate: float
     teacher: tuple[Closed | Method, Source] | None = None  # what is fitted first, on the same cases, so that it can be heeded
+    fixed: ClassVar[tuple[str, ...]] = ()  # parts of the net that never learn, by name, such as "head.linear"
     freezes_statistics: ClassVar[bool] = True  # BatchNorm keeps the source's running statistics, also where weights learn
     weight_decay: ClassVar[float] = 0.01  # on matrices and kernels, none on biases and norms; AdamW's own default, which most recipes keep
     second_moment: ClassVar[float] = 0.999  # AdamW's beta2 and epsilon, PyTorch's own defaults
@@ -191,6 +192,17 @@ class Method(ABC):
     def descend(self, terms: dict[str, Tensor], net: Net, share: float) -> None:
         """Add to the net's gradients those of the terms of a part of a batch, which counts by ``share``."""
         (share * torch.stack([term.float() for term in terms.values()]).sum()).backward()
+
+    def surveys(self, step: int, steps: int) -> bool:
+        """Whether the method goes over the whole second domain before ``step`` 0..steps-1, or, at ``steps``, when training is over."""
+        return False
+
+    def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
+        """Go over all cases of the second domain, in order, in ``parts`` (k, ...), and fill what the scaffold or BatchNorm holds of them.
+
+        ``net`` is in evaluation mode, and nothing has a gradient. Before step 0 it is asked for even where a training goes on from a checkpoint.
+        """
+        return
 
     def finish(self, net: Net) -> Net:
         """Return the net to serve of the trained one, in evaluation mode: the source's stages and a linear head, as ``export`` saves them."""

@@ -11,6 +11,7 @@ from headstart.methods.method import Closed, Method
 from headstart.methods.model.adapters import adaptable
 
 # name: what it is, in words, and whether a source and a task of so many classes (0 for regression) have it
+UNLABELLED = "unlabelled target"
 NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "source.classifier": ("a source that comes with its own classifier", lambda source, classes: source.backbone.classifier is not None),
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
@@ -21,12 +22,13 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "tables": ("a source for tables", lambda source, classes: source.modality == "tabular"),
     "classes": ("a target of classes", lambda source, classes: classes > 0),
     "numbers": ("a target of numbers", lambda source, classes: classes == 0),
+    UNLABELLED: ("cases of the target beside the labelled ones", lambda source, classes: True),
 }
 OF_TARGET = {"classes": "the target is numbers", "numbers": "the target is classes"}
 
 
-def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int) -> str:
-    """Return what is missing for the method, as a sentence; "" where nothing is.
+def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int, unlabelled: bool = False) -> str:
+    """Return what is missing for the method, as a sentence; "" where nothing is. ``unlabelled``: a second domain comes beside the labelled cases.
 
     >>> from headstart.methods.model.co_tuning import CoTuning
     >>> from headstart.core import Backbone
@@ -35,13 +37,15 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
     """
     for need in sorted(method.needs):
         words, holds = NEEDS[need]
+        if need == UNLABELLED and not unlabelled:
+            return f"Method {method.name!r} needs {words}; there are none. Move from one domain to another: headstart adapt."
         if not holds(source, classes):
             why = OF_TARGET.get(need, f"{source.name!r} is not one")
             return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
     return ""
 
 
-def require(method: Closed | Method, source: Source, *, classes: int) -> None:
+def require(method: Closed | Method, source: Source, *, classes: int, unlabelled: bool = False) -> None:
     """Raise ``InputError`` where the method misses what it needs."""
-    if why := unmet(method, source, classes=classes):
+    if why := unmet(method, source, classes=classes, unlabelled=unlabelled):
         raise InputError(why)
