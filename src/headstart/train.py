@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -91,35 +92,23 @@ def fit(
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
     cases = _Cases(x, targets, unlabelled)
-    take = cases.take
-
-    def judge() -> float:
-        return _loss_on(net, take(held), criterion, size=size)
-
-    def survey(step: int) -> None:
-        if unlabelled is not None and method.surveys(step, method.steps):
-            with torch.no_grad():
-                method.survey(net.eval(), cases.parts(), step / method.steps)
-
+    judge = partial(_loss_on, net, cases.take(held), criterion, size=size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        method.prepare(net.eval(), take(torch.cat(batches[:PREPARED]).unique(), _joined(others[:PREPARED])), criterion)
-        survey(0)  # why also before going on: it gives what the scaffold holds its shape
-        state = Progress(keeps=max(1, settings.soup)) if resume is None else resume.restore(net, optimiser)
+        method.prepare(net.eval(), cases.take(torch.cat(batches[:PREPARED]).unique(), _joined(others[:PREPARED])), criterion)
+        state = Progress(keeps=max(1, settings.soup)) if resume is None else _resumed(resume, method, net, optimiser, cases)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
                 raise OutOfTime
             if len(held) and state.waited >= settings.patience:
                 break
-            if step:
-                survey(step)
+            _surveyed(method, net, cases, step)
             factors = method.rates(len(net.body), step / method.steps)
             set_modes(net, who, factors, state.multiples, method)
-            batch = settings.mixed(take(batches[step], others[step], progress=step / method.steps), classes=len(weights))
+            batch = settings.mixed(cases.take(batches[step], others[step], progress=step / method.steps), classes=len(weights))
             loss, micro = _backward(method, net, optimiser, batch, criterion, step=step, micro=micro, reduced=reduced)
             state.losses.append(loss)
-            if step % max(1, len(taught) // size) == 0:
-                state.multiples = method.multiples(net)
+            state.multiples = state.multiples if step % max(1, len(taught) // size) else method.multiples(net)
             _descended(method, net, optimiser, who, [f * method.rate for f in factors], state)
             state.step = step + 1
             state.blend(net, settings.average)
@@ -130,7 +119,7 @@ def fit(
             if progress is not None:
                 progress(state.step / method.steps)
         state.serve(net, judge)
-        survey(method.steps)
+        _surveyed(method, net, cases, method.steps)
     return _finished(method, net), History(tuple(state.losses))
 
 
@@ -208,6 +197,19 @@ def _beside(unlabelled: np.ndarray | None, steps: int, *, size: int, seed: int) 
     passes = [torch.randperm(len(unlabelled), generator=generator) for _ in range(-(-steps * size // len(unlabelled)))]
     parts: tuple[Tensor, ...] = torch.cat(passes)[: steps * size].split(size)
     return parts
+
+
+def _surveyed(method: Method, net: Net, cases: _Cases, step: int) -> None:
+    """Show the method the whole second domain, where there is one and it asks for it before this step."""
+    if cases.unlabelled is not None and method.surveys(step, method.steps):
+        with torch.no_grad():
+            method.survey(net.eval(), cases.parts(), step / method.steps)
+
+
+def _resumed(kept: Checkpoint, method: Method, net: Net, optimiser: torch.optim.Optimizer, cases: _Cases) -> Progress:
+    """Put the net back to where a training stood; a survey first, as that gives what the scaffold holds its shape."""
+    _surveyed(method, net, cases, 0)
+    return kept.restore(net, optimiser)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
