@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headstart.core import Domain, InputError, Inspection, Task
-from headstart.runs import Run, parse_budget
+from headstart.runs import Run, checked_margin, parse_budget
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90), (45, 45), ("120", 120)])
@@ -23,6 +23,12 @@ def test_a_budget_too_small_to_measure_anything_is_refused(text: str) -> None:
 def test_a_budget_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"is not a time\. Write seconds, minutes or hours"):
         parse_budget(text)
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.0, 5.0, float("nan")])
+def test_a_margin_that_is_no_gain_in_a_score_is_refused(margin: float) -> None:
+    with pytest.raises(InputError, match=r"lies between 0 and 1, in balanced accuracy or R2\. For 2 points write 0\.02"):
+        checked_margin(margin)
 
 
 TASK = Task("classification", "image", Domain("photos", ["a", "b"], ["x", "y"]), ("x", "y"))

@@ -287,6 +287,14 @@ def test_where_tasks_want_other_trunks_the_guard_says_so_and_ships_them_alone() 
     assert all(t.single.value > 0.9 > 0.7 > t.together.value for t in found.tasks)  # one unit holds half of two directions
 
 
+def test_a_gain_below_the_margin_ships_each_task_alone_for_classes_and_for_numbers() -> None:
+    x = drawn(60)
+    tasks = {"side": side(x, "side"), "sum": amount(x[:40], "sum", np.ones(30))}
+    found = multitask(tasks, narrow(1), budget="5m", seed=0, method=MultiTask(steps=5), margin=0.9)
+    assert {t.metric for t in found.tasks} == {"balanced accuracy", "R2"}
+    assert [(t.verdict.margin, t.verdict.decision, t.verdict.ship) for t in found.tasks] == [(0.9, "do not transfer", "baseline")] * 2
+
+
 def test_findings_are_kept_models_load_and_folds_are_not_made_twice(tmp_path: Path) -> None:
     x = drawn(48)
     features = [[c] for c in COLUMNS]
@@ -319,3 +327,5 @@ def test_what_cannot_be_learnt_together_is_refused_in_one_line() -> None:
     text = Task("regression", "text", Domain("t", ["a"] * 8, [0.0] * 8))
     with pytest.raises(hs.InputError, match="Source 'narrow 2' is for tabular, and the task is text"):
         multitask({"one": one, "two": text}, narrow(2), budget="1m", seed=0)
+    with pytest.raises(hs.InputError, match="The margin is 2; the smallest gain that matters lies between 0 and 1"):
+        multitask({"one": one, "two": one}, narrow(2), budget="1m", seed=0, margin=2.0)

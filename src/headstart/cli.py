@@ -85,11 +85,12 @@ def multitask(
     group_by: Annotated[str | None, typer.Option(help="Column of what is never split.")] = None,
     balance: Annotated[str, typer.Option(help="Of the tasks' losses: uniform, uncertainty or surgery.")] = "uniform",
     sampling: Annotated[str, typer.Option(help="Of the tasks' cases: proportional, sqrt or equal.")] = "proportional",
+    margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth learning together.")] = 0.0,
 ) -> None:
     """Learn several columns of one table of texts together, and say for each whether that beats learning it alone."""
     from headstart.terminal import Asked, learn_together_and_print
 
-    asked = Asked(data, out, budget, seed, None if source is None else [source], text=text, group_by=group_by)
+    asked = Asked(data, out, budget, seed, None if source is None else [source], text=text, group_by=group_by, margin=margin)
     learn_together_and_print(asked, target, balance=balance, sampling=sampling)
 
 

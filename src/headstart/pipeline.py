@@ -29,7 +29,7 @@ from headstart.methods.method import View
 from headstart.modality import door
 from headstart.outlook import outlook
 from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
-from headstart.runs import Run, data_sha256, full_disk_explained, parse_budget, provenance
+from headstart.runs import Run, checked_margin, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
 from headstart.train import OutOfTime
 
@@ -77,7 +77,7 @@ def transfer(
     Raises
     ------
     InputError
-        the task, a source, a method, the budget or the folder cannot be used, in one line.
+        the task, a source, a method, the budget, the margin or the folder cannot be used, in one line.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def transfer(
     Traceback (most recent call last):
     headstart.core.InputError: Headstart cannot transfer to image detection yet; it can to classification and regression.
     """
-    seconds = parse_budget(budget)
+    seconds, margin = parse_budget(budget), checked_margin(margin)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
     check(task, sources)

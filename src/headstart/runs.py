@@ -40,6 +40,17 @@ def parse_budget(budget: str | float) -> float:
     return seconds
 
 
+def checked_margin(margin: float) -> float:
+    """Return the smallest gain that matters; raise ``InputError`` where it is no gain in a score of 0..1.
+
+    >>> checked_margin(0.02)
+    0.02
+    """
+    if not 0.0 <= margin < 1.0:
+        raise InputError(f"The margin is {margin:g}; the smallest gain that matters lies between 0 and 1, in balanced accuracy or R2. For 2 points write 0.02.")
+    return float(margin)
+
+
 @dataclass(frozen=True)
 class Run:
     """The folder of one run."""

