@@ -31,8 +31,9 @@ class DAN(Deep):
     Examples
     --------
     >>> from headstart.core import Source
-    >>> DAN().view(Source("s", stages=("a", "b")))
-    View(kind='pooled', source='s', cuts=(2,), side=0)
+    >>> view = DAN().view(Source("s", stages=("a", "b")))
+    >>> view.kind, view.cuts
+    ('pooled', (2,))
     """
 
     name: ClassVar[str] = "dan"
