@@ -12,11 +12,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from headstart.activations.store import Store
-from headstart.core import Backbone, InputError, Preprocess, Source
+from headstart.core import Backbone, Domain, InputError, Preprocess, Source, Task
 from headstart.evaluate import balanced_accuracy
 from headstart.export import _head
 from headstart.learner import Candidate, learn
-from headstart.methods import METHODS, AugmentImage, AugmentTable, AugmentText, AugmentTextRegressor
+from headstart.lending import lend
+from headstart.methods import METHODS, AugmentImage, AugmentTable, AugmentText, AugmentTextRegressor, Probe, Restyle
 from headstart.methods.data.augmented import AugmentedRidge, AugmentedRidgeRegressor, mirrored_alike
 from headstart.methods.data.enlarged import own
 from headstart.methods.features import RidgeLOO
@@ -26,14 +27,18 @@ from headstart.methods.needs import unmet
 from headstart.modality import image, tabular
 from headstart.modality.augment import STEPS, encode_view, steps_of
 from headstart.modality.edits import reworded
+from headstart.modality.style import fourier, tone
 from headstart.views import Views
 
 IMAGES = Backbone({}, dim=1, preprocess=Preprocess(size=16, crop=1.0))
 PHOTO = np.random.default_rng(3).integers(0, 256, (24, 20, 3), dtype=np.uint8)
 
 
+PALETTE = [np.random.default_rng(k).integers(0, 120, (30, 30, 3), dtype=np.uint8) for k in (4, 5)]
+
+
 def copies(policy: str, n: int = 1, *, item: np.ndarray = PHOTO) -> list[torch.Tensor]:
-    return [encode_view(item, IMAGES, digest="d", view=k, policy=policy) for k in range(1, n + 1)]
+    return [encode_view(item, IMAGES, digest="d", view=k, policy=policy, palette=PALETTE) for k in range(1, n + 1)]
 
 
 @pytest.mark.parametrize("policy", STEPS["image"])
@@ -63,8 +68,8 @@ def test_colours_move_and_edges_stay() -> None:
 def test_copies_have_the_channels_of_the_source(channels: str) -> None:
     look = Preprocess(size=16, crop=1.0) if channels == "BGR" else Preprocess(size=16, crop=1.0).with_channels({"L": 1, "RGBA": 4}[channels])
     body = Backbone({}, dim=1, preprocess=Preprocess(size=16, crop=1.0, channels="BGR") if channels == "BGR" else look)
-    for policy in ("mirror", "trivial"):
-        copy = encode_view(PHOTO, body, digest="d", view=1, policy=policy)
+    for policy in ("mirror", "tone", "trivial"):
+        copy = encode_view(PHOTO, body, digest="d", view=1, policy=policy, palette=PALETTE)
         assert copy.shape == image.encode(PHOTO, body).shape
     assert torch.equal(encode_view(PHOTO, body, digest="d", view=1, policy="mirror"), image.encode(PHOTO, body).flip(-1))
 
@@ -72,6 +77,24 @@ def test_copies_have_the_channels_of_the_source(channels: str) -> None:
 def test_a_step_of_another_kind_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match=r"There is no step 'delete' of augmentation for images\. There are crop, flip, .* joined by '\+'\."):
         steps_of("crop+delete", IMAGES)
+
+
+def test_a_style_is_taken_whole_and_the_content_stays() -> None:
+    mine, theirs = image.encode(PHOTO // 4 + 90, IMAGES), image.encode(PALETTE[0], IMAGES)  # nothing is clipped to 0..255
+    toned = tone(mine, theirs, 1.0).double()
+    np.testing.assert_allclose(toned.mean(dim=(1, 2)), theirs.double().mean(dim=(1, 2)), atol=1.0)
+    np.testing.assert_allclose(toned.std(dim=(1, 2)), theirs.double().std(dim=(1, 2)), rtol=0.05)
+    spectrum = torch.fft.fft2(fourier(mine, theirs, 1.0).double())
+    np.testing.assert_allclose(spectrum[:, 0, 0].abs(), torch.fft.fft2(theirs.double())[:, 0, 0].abs(), rtol=0.02)  # of 16 pixels the mean alone is low
+    for changed in (toned, fourier(mine, theirs, 1.0).double()):
+        assert torch.corrcoef(torch.stack([changed.ravel(), mine.double().ravel()]))[0, 1] > 0.9
+    assert torch.equal(fourier(mine, theirs, 0.0), mine)
+    assert torch.equal(tone(mine, theirs, 0.0), mine)
+
+
+def test_a_style_without_images_to_take_it_from_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"A copy in another tone needs images to take it from\. Give --source-data\."):
+        encode_view(PHOTO, IMAGES, digest="d", view=1, policy="tone")
 
 
 def test_edits_put_in_no_word_that_was_not_there() -> None:
@@ -251,6 +274,41 @@ def test_averaging_predicts_from_copies_and_is_saved_and_loaded_whole(tmp_path: 
     path = tmp_path / "head.skops"
     skops.io.dump(fitted.model, path)
     np.testing.assert_array_equal(_head(path).predict_proba(views.array(candidate.served)[30:]), seen)
+
+
+class Lamp(nn.Module):
+    """The mean of each colour, and how much brighter the left half is than the right."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[-1] // 2
+        return torch.cat([x.mean((2, 3)), (x[..., :half].mean((1, 2, 3)) - x[..., half:].mean((1, 2, 3)))[:, None]], dim=1)
+
+
+def lit(n: int, *, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Photographs in the light of many lamps; the class is which half is a little brighter."""
+    rng, y = np.random.default_rng(seed), np.arange(n) % 2
+    side = np.where(np.arange(8) < 4, 6.0, -6.0)[None, None, :, None] * (2 * y - 1)[:, None, None, None]
+    return list(np.clip(rng.uniform(60, 190, (n, 1, 1, 3)) + side + rng.normal(0, 18, (n, 8, 8, 1)), 0, 255).astype(np.uint8)), y
+
+
+@pytest.mark.parametrize("style", ["tone", "fourier"])
+def test_styles_of_unlabelled_images_help_where_light_means_nothing(style: str, tmp_path: Path) -> None:
+    """The planted world of style mixing: eight labelled images, and what lamps do is seen in sixty without labels."""
+    body = Backbone({"lamp": Lamp()}, dim=4, preprocess=Preprocess(size=8, crop=1.0))
+    plain = Source("lamps", dim=4, stages=("lamp",), opener=lambda: body, digest=lambda: "lamps")
+    other, gains = Task("classification", "image", Domain("others", lit(60, seed=99)[0])), []
+    for seed in range(3):
+        items, y = lit(108, seed=seed)
+        (source,) = lend([plain], other, Task("classification", "image", Domain("mine", items, [str(v) for v in y]), ("0", "1")))
+        views, rows, rest = views_of(items, source, tmp_path), np.arange(8), np.arange(8, 108)
+        reached = []
+        for method in (Restyle(style=style), Probe()):
+            fitted = learn(Candidate(method, source), views, rows, y, classes=2, seed=0)
+            reached.append(balanced_accuracy(y[rest], fitted.output(views.array(method.served(source))[rest]).argmax(axis=1)))
+        gains.append(reached[0] - reached[1])
+    assert unmet(Restyle, plain, classes=2)
+    assert np.mean(gains) > 0.01
+    assert min(gains) > -0.02
 
 
 def test_each_kind_of_input_has_its_own_policies() -> None:

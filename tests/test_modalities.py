@@ -126,7 +126,7 @@ def test_a_finished_run_of_a_table_is_the_same_again(table_run: tuple[Path, str]
     [
         (lambda p: [str(p.parent / "nosuch")], "nosuch does not exist. Give a folder with one folder of images per class, or a table"),
         (lambda p: [str(p)], "mails.csv is a file, so --target is needed: the column to predict."),
-        (lambda p: [str(p.parent), "--target", "about"], "is a folder; --text, --target and --source-data are for tables."),
+        (lambda p: [str(p.parent), "--target", "about"], "is a folder; --text and --target are for tables."),
         (lambda p: [str(p), "--target", "about"], "Columns: body, about. To read 'body' as text: --text body."),
         (lambda p: [str(p), "--text", "body", "--target", "about", "--source", "squeezenet"], "Source 'squeezenet' is for image, and the task is text."),
     ],

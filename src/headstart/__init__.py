@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headstart.export import load as load
     from headstart.guard import judge as judge
     from headstart.keeping import Settings as Settings
+    from headstart.lending import lend as lend
     from headstart.methods import METHODS as METHODS
     from headstart.modality.table import task_from_table as task_from_table
     from headstart.pipeline import transfer as transfer
@@ -56,6 +57,7 @@ _HOME = {
     "diagnose": "doctor",
     "eject": "ejected",
     "judge": "guard",
+    "lend": "lending",
     "load": "export",
     "multitask": "several",
     "parse_budget": "runs",
@@ -81,6 +83,7 @@ __all__ = [
     "diagnose",
     "eject",
     "judge",
+    "lend",
     "load",
     "multitask",
     "parse_budget",

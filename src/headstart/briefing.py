@@ -14,7 +14,7 @@ from rich.table import Table
 
 from headstart.assessment import AssessedSource, Assessment
 from headstart.result import Score
-from headstart.terminal import NARROW, Asked, existing, pool_of, task_of, with_interval
+from headstart.terminal import NARROW, Asked, existing, other_of, pool_of, task_of, with_interval
 
 if TYPE_CHECKING:
     import headstart as hs
@@ -47,7 +47,7 @@ def assess_and_print(asked: Asked, *, anchor: bool, as_json: bool, out: Path | N
     import headstart as hs
 
     task = _task(asked)
-    other = None if asked.source_data is None else _other(asked, task)
+    other = None if asked.source_data is None else other_of(asked, task)
     pool = _sources(asked, task)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -138,24 +138,6 @@ def _task(asked: Asked) -> hs.Task:
     if asked.text is None:
         raise InputError(f"{asked.data} is a table; --target is needed for its rows to be assessed, or --text for its texts.")
     return unlabelled_from_table(asked.data, text=asked.text)
-
-
-def _other(asked: Asked, task: hs.Task) -> hs.Task:
-    """The data of a neighbouring domain: labelled like the task where they can be read so, else without labels."""
-    import headstart as hs
-    from headstart.core import InputError
-    from headstart.modality.table import unlabelled_from_table
-
-    place = existing(asked.source_data or asked.data)
-    if task.modality == "image":
-        try:
-            return hs.Task.from_folder(place)
-        except InputError:
-            return hs.Task.unlabelled_from_folder(place)
-    text = task.columns.get("text")
-    if asked.target is None:
-        return unlabelled_from_table(place, text=text)
-    return hs.task_from_table(place, target=asked.target, text=text, kind=asked.kind)
 
 
 def _sources(asked: Asked, task: hs.Task) -> Sequence[Source]:

@@ -30,7 +30,7 @@ def transfer(
     seed: Annotated[int, typer.Option(help="Decides splits, initial weights and proposals.")] = 0,
     text: Annotated[str | None, typer.Option(help="Column that holds the texts; without it, all columns are a table.")] = None,
     target: Annotated[str | None, typer.Option(help="Column to predict: labels, or numbers.")] = None,
-    source_data: Annotated[Path | None, typer.Option(help="Labelled table of a neighbouring domain to transfer from.")] = None,
+    source_data: Annotated[Path | None, typer.Option(help="Data of a neighbouring domain: a table to transfer from, or cases to borrow.")] = None,
     kind: Annotated[str | None, typer.Option(help="classification or regression; default: as the target column looks.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,

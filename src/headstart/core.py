@@ -329,6 +329,7 @@ class Batch:
 class Source:
     """Where knowledge may come from: a model, a dataset, or both. Listing one is cheap; ``backbone`` loads on first use.
 
+    ``data`` are cases that it lends, of a task's own labels (codes, or numbers) or without any; ``data_sha256`` is their hash, see :func:`headstart.lend`.
     ``recipe`` is what builds its architecture without its weights, as plain values for JSON: a saved model needs no package that held weights.
     ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows. One that is ``by_name``
     is tried only where it is named, not merely because it is there.
@@ -347,6 +348,7 @@ class Source:
     opener: Callable[[], Backbone] | None = field(default=None, repr=False, compare=False)
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     data: Domain | None = None
+    data_sha256: str = ""
     labels: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
     by_name: bool = False

@@ -16,12 +16,14 @@ import torch
 from scipy.special import softmax
 from sklearn.utils.validation import has_fit_parameter
 
-from headstart.core import Net, Source
+from headstart.core import InputError, Net, Source
 from headstart.keeping import Settings
 from headstart.methods.method import Arm, Closed, Method, View, space
 from headstart.methods.needs import require
 from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
+
+BORROWS = frozenset({"source.data", "source.labels"})
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Candidate:
         weights = None if self.source is None else [self.source.name, self.source.weights_sha256]
         view = {name: value for name, value in dataclasses.asdict(self.view).items() if name != "copies" or value}
         plain = {"method": self.method.name, "source": weights, "params": self.params, "view": view}
+        if self.source is not None and self.method.needs & BORROWS:
+            plain["lent"] = self.source.data_sha256
         teacher = self.method.teacher if isinstance(self.method, Method) else None
         return plain if teacher is None else {**plain, "teacher": Candidate(*teacher).describe()}
 
@@ -120,7 +124,7 @@ def learn(
     require(method, _source(candidate), classes=classes, unlabelled=target is not None)
     whole = views.array(candidate.view)
     estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
-    takes = {name for name in ("groups", "X_target") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}
+    takes = {name for name in ("groups", "X_target", "X_source") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}
     if target is not None and "X_target" not in takes:
         rows = np.concatenate([rows, target.known])
     x = whole[rows]
@@ -128,6 +132,8 @@ def learn(
         inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and "groups" in takes else {}
         if target is not None and "X_target" in takes:
             inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
+        if "X_source" in takes:
+            inner["X_source"], inner["y_source"] = views.lent(candidate.view)
         return Fitted(candidate, estimator.fit(x, y[rows], **inner), classes)
     if candidate.source is not None and candidate.source.modality == "image":
         # why: the engine lays weights out so in place, and another layout sums in another order; whether it ran or all was stored must not be seen in the bits
@@ -147,6 +153,8 @@ def learn(
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
     unlabelled = None if target is None else whole[target.rows]
+    settings = dataclasses.replace(settings, **method.settings)
+    x, targets = _each_copy(x, targets, candidate.view, settings)
     net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
@@ -166,6 +174,15 @@ def outputs(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
 def with_params(method: Closed | Method, params: Mapping[str, Any]) -> Closed | Method:
     """Return the method with other hyperparameters."""
     return type(method)(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)} | dict(params))  # type: ignore[arg-type]
+
+
+def _each_copy(x: np.ndarray, y: np.ndarray, view: View, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return activations (n, 1 + k, ...) and targets (n,) with each copy a case of its own; without copies as they are."""
+    if not view.copies:
+        return x, y
+    if settings.held_in:
+        raise InputError("Copies of a case would lie among those held in, and stop the training for what it knows. Leave held_in out.")
+    return x.reshape(-1, *x.shape[2:]), np.repeat(y, x.shape[1])
 
 
 def _source(candidate: Candidate) -> Source:

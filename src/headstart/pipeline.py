@@ -23,6 +23,7 @@ from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
 from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
+from headstart.lending import named
 from headstart.methods import Closed, FineTune, Method, tuners
 from headstart.methods.method import Arm as ArmName
 from headstart.methods.method import View
@@ -100,7 +101,7 @@ def transfer(
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
         about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": methods and [m.name for m in chosen]}
-        run.claim(task, inspection, [s.name for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
+        run.claim(task, inspection, [named(s) for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return read_result(run.folder)

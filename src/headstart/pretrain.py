@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from headstart import __version__
 from headstart.core import Backbone, Batch, InputError, Net, Source, Task
+from headstart.lending import lend
 from headstart.methods.method import Arm, Criterion, Level, Method, View, target_loss
 from headstart.modality import tabular
 from headstart.train import fit
@@ -49,7 +50,7 @@ class Pretrain(Method):
 
 
 def source_from_table(data: Task, target: Task, *, seed: int) -> Source:
-    """Return a source that was trained on a table of a neighbouring domain; the training happens on first use.
+    """Return a source that was trained on a table of a neighbouring domain, and lends its rows; the training happens on first use.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def source_from_table(data: Task, target: Task, *, seed: int) -> Source:
     rows = [tabular.digest(row) for row in data.target.x]
     about = json.dumps([rows, [str(v) for v in data.target.y or ()], features, seed, __version__, torch.__version__])
     blank = tabular.network(features, seed=seed)
-    return Source(
+    source = Source(
         name=f"table {data.target.name}",
         family="dense network",
         parameters=sum(p.numel() for p in blank.parameters()),
@@ -85,6 +86,10 @@ def source_from_table(data: Task, target: Task, *, seed: int) -> Source:
         digest=partial(_sha256, about),
         recipe={"library": "table", "features": features},
     )
+    try:
+        return lend([source], data, target)[0]
+    except InputError:  # no label in common, or no row of its own: what was learned there can be carried over, rows cannot
+        return source
 
 
 def _trained(data: Task, target: Task, features: list[list[str]], seed: int) -> Backbone:

@@ -191,8 +191,8 @@ def task_of(asked: Asked) -> hs.Task:
 
     existing(asked.data)
     if asked.data.is_dir():
-        if asked.text or asked.target or asked.source_data:
-            raise InputError(f"{asked.data} is a folder; --text, --target and --source-data are for tables. Give a CSV, JSON lines or Parquet file.")
+        if asked.text or asked.target:
+            raise InputError(f"{asked.data} is a folder; --text and --target are for tables. Give a CSV, JSON lines or Parquet file.")
         return hs.Task.from_folder(asked.data, group_by=asked.group_by)
     if asked.target is None:
         raise InputError(f"{asked.data} is a file, so --target is needed: the column to predict. With texts also --text, the column to read.")
@@ -209,15 +209,36 @@ def existing(path: Path) -> Path:
 
 
 def pool_of(asked: Asked, task: hs.Task) -> list[Source]:
-    """Return the sources that were asked for, or all of the task's modality that are here."""
+    """Return the sources that were asked for, or all of the task's modality that are here; each lends the data of a neighbouring domain that were named.
+
+    A table of a neighbouring domain is a source itself.
+    """
     import headstart as hs
 
-    if asked.source_data is not None:
+    if asked.source_data is not None and task.modality == "tabular":
         from headstart.pretrain import source_from_table
 
-        other = hs.task_from_table(existing(asked.source_data), target=str(asked.target), kind=asked.kind)
-        return [source_from_table(other, task, seed=asked.seed)]
-    return [hs.sources.get(name) for name in asked.names] if asked.names else hs.sources.available(task)
+        return [source_from_table(other_of(asked, task), task, seed=asked.seed)]
+    pool = [hs.sources.get(name) for name in asked.names] if asked.names else hs.sources.available(task)
+    return pool if asked.source_data is None else hs.lend(pool, other_of(asked, task), task)
+
+
+def other_of(asked: Asked, task: hs.Task) -> hs.Task:
+    """Return the data of a neighbouring domain: labelled like the task where they can be read so, else without labels."""
+    import headstart as hs
+    from headstart.core import InputError
+    from headstart.modality.table import unlabelled_from_table
+
+    place = existing(asked.source_data or asked.data)
+    if task.modality == "image":
+        try:
+            return hs.Task.from_folder(place)
+        except InputError:
+            return hs.Task.unlabelled_from_folder(place)
+    text = task.columns.get("text")
+    if asked.target is None:
+        return unlabelled_from_table(place, text=text)
+    return hs.task_from_table(place, target=asked.target, text=text, kind=asked.kind)
 
 
 def print_result(console: Console, result: Result) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Views:
     seconds: dict[str, float] = field(default_factory=dict)
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
     _activations: dict[str, Activations] = field(default_factory=dict, repr=False)
+    _lent: dict[str, Views] = field(default_factory=dict, repr=False)
 
     def prime(self, name: str) -> None:
         """Run the source's frozen stages once over all inputs: every cut pooled, the tuning cuts whole."""
@@ -89,19 +90,40 @@ class Views:
             return activations.raw[view.cuts[0]]
         return _side_by_side([activations.pooled[c] for c in view.cuts], unit=view.kind == "unit")
 
-    def _with_copies(self, view: View, source: Source) -> np.ndarray:
-        """Return (n, 1 + k, d): pooled activations of each input and of its copies, each made once and stored like any other."""
-        if view.kind != "pooled":
-            raise ValueError(f"copies are looked at pooled, not as {view.kind!r}")
+    def lent(self, view: View) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the view (m, d) of the cases that its source lends, and their class codes or numbers (m,), ``None`` where they have none."""
+        source = self.sources[str(view.source)]
+        if source.data is None:
+            raise ValueError(f"{source.name} lends no cases")
+        if source.name not in self._lent:
+            from headstart.modality import door
+
+            items = list(source.data.x)
+            digests = [door(self.modality).digest(item) for item in items]
+            backbone, weights = source.backbone, source.weights_sha256
+            # why no tuning cuts: nothing is trained on whole activations of what is lent
+            lean = replace(source, tune_cuts=(), opener=lambda: backbone, digest=lambda: weights)
+            self._lent[source.name] = Views(items, digests, {source.name: lean}, self.store, self.modality, self.progress, self.engine)
+        theirs = self._lent[source.name].array(view.plain)
+        return theirs, None if source.data.y is None else np.asarray(source.data.y)
+
+    def _with_copies(self, view: View, source: Source) -> Any:
+        """Return (n, 1 + k, ...): activations of each input and of its copies, each made once and stored like any other."""
+        from headstart.modality.style import STYLES
+
+        if view.kind not in {"pooled", "raw"}:
+            raise ValueError(f"copies are looked at pooled or raw, not as {view.kind!r}")
         began = time.monotonic()
-        looks = [self.array(view.plain)]
+        looks, whole = [self.array(view.plain)], view.kind == "raw"
+        cuts: dict[str, Any] = {"cuts": (), "raw": view.cuts} if whole else {"cuts": view.cuts}
         for i, policy in enumerate(view.copies):
-            given = {"digests": self.digests, "cuts": view.cuts, "store": self.store, "engine": self.engine(source)}
-            number = 1 + view.copies[:i].count(policy)
-            done = extract(source, self.items, **given, view=number, policy=policy, progress=self._tick(f"{policy}: {source.name}"))  # type: ignore[arg-type]
-            looks.append(_side_by_side([done.pooled[c] for c in view.cuts], unit=False))
+            given = {"digests": self.digests, "store": self.store, "engine": self.engine(source), "progress": self._tick(f"{policy}: {source.name}"), **cuts}
+            if set(policy.split("+")) & set(STYLES):
+                given["palette"] = () if source.data is None else source.data.x
+            done = extract(source, self.items, **given, view=1 + view.copies[:i].count(policy), policy=policy)
+            looks.append(done.raw[view.cuts[0]] if whole else _side_by_side([done.pooled[c] for c in view.cuts], unit=False))
         self.seconds[source.name] += time.monotonic() - began
-        return np.stack(looks, axis=1)
+        return Looks(tuple(looks)) if whole else np.stack(looks, axis=1)
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple
@@ -150,6 +172,19 @@ class Views:
                 self.progress(label, k)
 
         return tick
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Whole activations of inputs and of their copies, on disk: ``looks[rows]`` reads (len(rows), 1 + k, ...)."""
+
+    parts: tuple[Rows, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.stack([np.asarray(part[rows]) for part in self.parts], axis=1)
 
 
 def _side_by_side(parts: Sequence[Rows], *, unit: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ computes the missing blocks later, gets the same bytes as one that was left alon
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,6 +43,7 @@ def extract(
     store: Store,
     view: int = 0,
     policy: str = "crop+flip",
+    palette: Sequence[Any] = (),
     engine: str = "torch",
     batch: int = 32,
     progress: Callable[[int], None] | None = None,
@@ -56,6 +58,7 @@ def extract(
         ``store.narrowed``): float16, but where it overflows
     view : 0 is the input as it is; 1, 2, ... are augmented copies of it, each always the same (see ``modality.augment``) and stored apart
     policy : what makes the copies, see ``modality.augment.encode_view``; no matter for view 0
+    palette : images of another domain, whose style a copy may take
     engine : what runs the stages, one of ``engines.ENGINES``; what another engine made is not taken for this one's
     batch : inputs per pass; above 32 a CPU gains nothing
     progress : called with the number of inputs done, those from the store at once; an exception that it raises stops the work, and
@@ -64,7 +67,9 @@ def extract(
     The last bits of a network's output may depend on how many inputs share a pass, so every pass has ``batch`` inputs of one block.
     """
     wanted = wanted_of(cuts, raw)
-    shared = {"engine": revision(engine), "batch": batch, "view": view, **({"policy": policy} if view else {}), **_fields(source)}
+    shared = {"engine": revision(engine), "batch": batch, "view": view, **_fields(source)}
+    if view:
+        shared |= {"policy": policy} | ({"palette": _digest_of(palette, source)} if len(palette) else {})
     names = source.backbone.cuts
     spaces = [store.space({**shared, "kind": kind, "cut": names[c]}) for kind, c in wanted]
     needed = sorted({i for space in spaces for i in space.missing(digests)})
@@ -73,7 +78,7 @@ def extract(
     if needed:
         run = open_engine(engine, source, wanted, kept=graphs_of(source, wanted, store=store, engine=engine))
     for rows in _blocks(needed):
-        block = encoded(source, [items[i] for i in rows], [digests[i] for i in rows], view=view, policy=policy)
+        block = encoded(source, [items[i] for i in rows], [digests[i] for i in rows], view=view, policy=policy, palette=palette)
         arrays = activations_of(source, block, run, batch=batch, progress=progress)
         for (kind, _), space, array in zip(wanted, spaces, arrays, strict=True):
             space.append([digests[i] for i in rows], array, bound=BOUND if kind == "raw" else None)
@@ -95,7 +100,9 @@ def graphs_of(source: Source, wanted: Wanted, *, store: Store, engine: str) -> S
     )
 
 
-def encoded(source: Source, items: Sequence[Any], digests: Sequence[str], *, view: int = 0, policy: str = "crop+flip") -> list[Tensor]:
+def encoded(
+    source: Source, items: Sequence[Any], digests: Sequence[str], *, view: int = 0, policy: str = "crop+flip", palette: Sequence[Any] = ()
+) -> list[Tensor]:
     """Return what the source takes at cut 0 for each input, (...); two threads decode."""
     from headstart.modality import door
     from headstart.modality.augment import encode_view
@@ -104,7 +111,9 @@ def encoded(source: Source, items: Sequence[Any], digests: Sequence[str], *, vie
     backbone, of = source.backbone, door(source.modality)
 
     def one(given: tuple[Any, str]) -> Tensor:
-        return of.encode(given[0], backbone) if view == 0 else encode_view(given[0], backbone, digest=given[1], view=view, policy=policy)
+        if view == 0:
+            return of.encode(given[0], backbone)
+        return encode_view(given[0], backbone, digest=given[1], view=view, policy=policy, palette=palette)
 
     return list(mapped(one, zip(items, digests, strict=True)))
 
@@ -141,6 +150,13 @@ def _fields(source: Source) -> dict[str, Any]:
         "preprocess": asdict(source.backbone.preprocess),
         "versions": {name: version(name) for name in DECIDES[source.modality]},
     }
+
+
+def _digest_of(items: Sequence[Any], source: Source) -> str:
+    from headstart.modality import door
+
+    of = door(source.modality)
+    return hashlib.sha256("".join(of.digest(item) for item in items).encode()).hexdigest()
 
 
 def _blocks(needed: Sequence[int]) -> Iterator[list[int]]:

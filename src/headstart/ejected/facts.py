@@ -22,7 +22,7 @@ from headstart.sources import twin
 
 MODES = frozenset({"1", "L", "RGB", "CMYK", "YCbCr", "LAB", "HSV"})  # that Pillow converts to RGB without a question left
 # of Tuned's seams, those that the script has no words for; a method that answers one of them itself is refused
-SEAMS = ("loss", "penalties", "scaffold", "body", "learns", "prepare", "multiples", "schedule", "descend", "finish", "build", "heed")
+SEAMS = ("loss", "penalties", "scaffold", "body", "learns", "prepare", "multiples", "schedule", "descend", "finish", "build", "heed", "settings", "view")
 
 
 def facts(result: Result, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,18 @@ from collections.abc import Sequence
 
 from headstart.core import InputError
 from headstart.methods.data.augmented import AugmentImage, AugmentTable, AugmentTableRegressor, AugmentText, AugmentTextRegressor
+from headstart.methods.data.borrowed import Borrow
+from headstart.methods.data.by_gradient import BorrowGradient
+from headstart.methods.data.by_ratio import BorrowRatio
+from headstart.methods.data.by_similarity import BorrowSimilar
+from headstart.methods.data.calibrated import Calibrated
+from headstart.methods.data.curriculum import BorrowCurriculum
+from headstart.methods.data.gaussian import Gaussian
+from headstart.methods.data.interpolate import Interpolate
+from headstart.methods.data.mixed import CutMix, FineTuneViews, MixUp
+from headstart.methods.data.restyled import Restyle
+from headstart.methods.data.smote import Smote
+from headstart.methods.data.smote import installed as sampler_installed
 from headstart.methods.features.head2toe import Head2Toe, Head2ToeRegressor
 from headstart.methods.features.probe import Probe, ProbeRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
@@ -35,6 +47,19 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "frozen + head": (Probe, ProbeRegressor),
     "head2toe": (Head2Toe, Head2ToeRegressor),
     "augment": (AugmentImage, AugmentText, AugmentTextRegressor, AugmentTable, AugmentTableRegressor),
+    "interpolate": (Interpolate,),
+    "gaussian": (Gaussian,),
+    "smote": (Smote,),
+    "restyle": (Restyle,),
+    "calibrated": (Calibrated,),
+    "borrow": (Borrow,),
+    "borrow-ratio": (BorrowRatio,),
+    "borrow-similar": (BorrowSimilar,),
+    "borrow-gradient": (BorrowGradient,),
+    "borrow-curriculum": (BorrowCurriculum,),
+    "mixup": (MixUp,),
+    "cutmix": (CutMix,),
+    "fine-tune-views": (FineTuneViews,),
     "fine-tune": (FineTune,),
     "fine-tune-all": (FineTuneAll,),
     "fine-tune-from": (FineTuneFrom,),
@@ -99,6 +124,8 @@ def _tuner(name: str) -> type[Closed | Method]:
     method = METHODS[wanted][0]
     if issubclass(method, Adapter):
         installed()
+    if issubclass(method, Smote):
+        sampler_installed()
     return method
 
 
@@ -119,17 +146,27 @@ __all__ = [
     "AugmentTextRegressor",
     "AutoRGN",
     "BitFit",
+    "Borrow",
+    "BorrowCurriculum",
+    "BorrowGradient",
+    "BorrowRatio",
+    "BorrowSimilar",
+    "Calibrated",
     "Closed",
     "CoTuning",
+    "CutMix",
     "Discriminative",
     "Distil",
     "DoRA",
     "FineTune",
     "FineTuneAll",
     "FineTuneFrom",
+    "FineTuneViews",
+    "Gaussian",
     "Gradual",
     "Head2Toe",
     "Head2ToeRegressor",
+    "Interpolate",
     "KeepFirst",
     "KeepLast",
     "Knob",
@@ -137,16 +174,19 @@ __all__ = [
     "LoKr",
     "LoRA",
     "Method",
+    "MixUp",
     "NormOnly",
     "OneCycle",
     "Probe",
     "ProbeRegressor",
     "Progressive",
+    "Restyle",
     "RsLoRA",
     "Scratch",
     "SimpleImage",
     "SimpleTable",
     "SimpleText",
+    "Smote",
     "StochNorm",
     "Surgical",
     "View",

@@ -61,8 +61,8 @@ class View:
     "raw" (the source's activations at one cut), "image" (the image itself, ``side`` pixels) or "input" (what the source takes at cut 0: at most ``side``
     token ids (0: all) with their mask, or columns).
 
-    ``copies`` are the policies of augmented copies (see ``modality.augment``) that are looked at beside each input: of "pooled" activations the view is then
-    (n, 1 + k, d), an input's own first. The second copy of one policy is drawn anew; copies lie in their input's row, so that no split tears them from it.
+    ``copies`` are the policies of augmented copies (see ``modality.augment``) that are looked at beside each input, "pooled" or "raw": the view is then
+    (n, 1 + k, ...), an input's own first. The second copy of one policy is drawn anew; copies lie in their input's row, so that no split tears them from it.
     """
 
     kind: Literal["pixels", "handmade", "items", "pooled", "unit", "raw", "image", "input"]
@@ -123,8 +123,8 @@ class Method(ABC):
 
     It answers ``build`` (what is trained), ``rates`` (who learns when) and ``loss`` (what is minimised). ``learns``, ``heed``, ``prepare``,
     ``multiples``, ``schedule``, ``descend``, ``survey`` and ``finish`` refine the answers for the few methods that tell tensors of one stage apart, have a
-    teacher, look at the data first, have a schedule of their own, go over a whole second domain, or hand over another net than they train. ``needs`` names
-    what the source and the task must have, see ``methods.needs``.
+    teacher, look at the data first, have a schedule of their own, go over a whole second domain, or hand over another net than they train; ``settings`` are
+    those of training that make the method what it is. ``needs`` names what the source and the task must have, see ``methods.needs``.
     """
 
     name: ClassVar[str]
@@ -207,6 +207,11 @@ class Method(ABC):
     def finish(self, net: Net) -> Net:
         """Return the net to serve of the trained one, in evaluation mode: the source's stages and a linear head, as ``export`` saves them."""
         return net
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of training, by name, that are the method's own whatever the run's are (see ``keeping.Settings``)."""
+        return {}
 
     @property
     def starts_from_probe(self) -> bool:

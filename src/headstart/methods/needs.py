@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from headstart.activations.engines import sample
 from headstart.core import InputError, Source
 from headstart.methods.method import Closed, Method
 from headstart.methods.model.adapters import adaptable
@@ -17,6 +19,13 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
     "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
     "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
+    "source.data": ("cases of a neighbouring domain (--source-data)", lambda source, classes: source.data is not None),
+    "source.labels": (
+        "labelled cases of a neighbouring domain (--source-data)",
+        lambda source, classes: source.data is not None and source.data.y is not None,
+    ),
+    "maps": ("a source for images whose activations have rows and columns", lambda source, classes: _has_maps(source)),
+    "maps or columns": ("a source for images or tables", lambda source, classes: source.modality != "text"),
     "images": ("a source for images", lambda source, classes: source.modality == "image"),
     "texts": ("a source for texts", lambda source, classes: source.modality == "text"),
     "tables": ("a source for tables", lambda source, classes: source.modality == "tabular"),
@@ -24,7 +33,21 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "numbers": ("a target of numbers", lambda source, classes: classes == 0),
     UNLABELLED: ("cases of the target beside the labelled ones", lambda source, classes: True),
 }
-OF_TARGET = {"classes": "the target is numbers", "numbers": "the target is classes"}
+OTHERWISE = {
+    "classes": "the target is numbers",
+    "numbers": "the target is classes",
+    "source.data": "{name!r} lends none",
+    "source.labels": "{name!r} lends none",
+}
+
+
+def _has_maps(source: Source) -> bool:
+    """Whether activations at the first tuning cut behind the input are (n, c, h, w), not tokens."""
+    if source.modality != "image":
+        return False
+    cut = next((cut for cut in source.tune_cuts if cut), 0)
+    with torch.inference_mode():
+        return bool(source.backbone.below(cut)(sample(source.backbone, 1)).ndim == 4)
 
 
 def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, classes: int, unlabelled: bool = False) -> str:
@@ -40,7 +63,7 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
         if need == UNLABELLED and not unlabelled:
             return f"Method {method.name!r} needs {words}; there are none. Move from one domain to another: headstart adapt."
         if not holds(source, classes):
-            why = OF_TARGET.get(need, f"{source.name!r} is not one")
+            why = OTHERWISE.get(need, "{name!r} is not one").format(name=source.name)
             return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
     return ""
 

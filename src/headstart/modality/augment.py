@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from headstart.core import Backbone, ColumnInput, InputError, Preprocess, TextInput
 from headstart.modality.edits import WORDS, masked, reworded
 from headstart.modality.image import framed, ordered, read
+from headstart.modality.style import STYLES, restyled
 from headstart.modality.tabular import absent, noisy
 
 AREA = (0.5, 1.0)  # share of the image that is kept; ImageNet's .08 loses what is small in medical and industrial images
@@ -27,7 +28,7 @@ TRIES = 10
 COLOUR = 0.4  # brightness, contrast and saturation are multiplied by 0.6 to 1.4, the usual half of SimCLR's
 HUE = 0.05  # of the colour wheel
 STEPS: Mapping[str, tuple[str, ...]] = {
-    "image": ("crop", "flip", "mirror", "colour", "trivial", "rand"),
+    "image": ("crop", "flip", "mirror", *STYLES, "colour", "trivial", "rand"),
     "text": ("delete", "swap", "mask"),
     "tabular": ("noise", "absent"),
 }
@@ -35,23 +36,30 @@ POLICY = "crop+flip"
 _TORCH = threading.Lock()  # torchvision's policies draw from PyTorch's own generator, which two decoding threads share
 
 
-def encode_view(item: Any, backbone: Backbone, *, digest: str, view: int, policy: str = POLICY) -> Tensor:
+def encode_view(item: Any, backbone: Backbone, *, digest: str, view: int, policy: str = POLICY, palette: Sequence[Any] = ()) -> Tensor:
     """Return copy ``view`` >= 1 of an input as ``door(...).encode`` gives the input itself, drawn from digest and view.
 
-    Images: "crop" (a random crop of half of the area or more, resized), "flip" (mirrored by chance), "mirror" (always), "colour" (brightness, contrast,
-    saturation, hue), "trivial" and "rand" (TrivialAugment, Müller & Hutter 2021, and RandAugment, Cubuk et al. 2020, as torchvision has them). Texts: "delete"
-    and "swap" words (Wei & Zou 2019), "mask" tokens. Rows of tables: "noise" on numbers, "absent" values.
+    Images: "crop" (a random crop of half of the area or more, resized), "flip" (mirrored by chance), "mirror" (always), "fourier" and "tone" (the style of one
+    of the images in ``palette``, see :mod:`headstart.modality.style`), "colour" (brightness, contrast, saturation, hue), "trivial" and "rand" (TrivialAugment,
+    Müller & Hutter 2021, and RandAugment, Cubuk et al. 2020, as torchvision has them). Texts: "delete" and "swap" words (Wei & Zou 2019), "mask" tokens.
+    Rows of tables: "noise" on numbers, "absent" values.
 
     Raises
     ------
     InputError
-        the policy has a step that inputs of this kind do not have.
+        the policy has a step that inputs of this kind do not have, or a style without images to take it from.
     """
     steps = steps_of(policy, backbone)
     dice = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{digest}/{view}".encode()).digest()[:8], "big"))
     look = backbone.preprocess
     if isinstance(look, Preprocess):
-        return ordered(_drawn(read(item, alpha=look.channels == "RGBA"), look, steps, dice), look)
+        drawn = _drawn(read(item, alpha=look.channels == "RGBA"), look, steps, dice)
+        for style in (step for step in steps if step in STYLES):
+            if not len(palette):
+                raise InputError(f"A copy in another {style} needs images to take it from. Give --source-data.")
+            other = framed(read(palette[int(dice.integers(len(palette)))]), look)
+            drawn = torch.cat([restyled(drawn[:3], other, style, dice), drawn[3:]])
+        return ordered(drawn, look)
     if isinstance(look, TextInput):
         from headstart.modality import text
 

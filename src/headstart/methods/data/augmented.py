@@ -6,6 +6,7 @@ by the training cases: where the left and the right side of an image tell its cl
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,9 +14,9 @@ import numpy as np
 
 from headstart.core import Source
 from headstart.methods.data.enlarged import Cases, Enlarged, EnlargedClassifier, EnlargedRegressor, Splits, has_copies
-from headstart.methods.features.probe import Probe
+from headstart.methods.data.placed import OnFeatures
 from headstart.methods.features.ridge import ALPHAS, RidgeLOO
-from headstart.methods.method import Arm, Closed, Level, View, knob
+from headstart.methods.method import View, knob
 
 AUTO, NEVER, ALWAYS = "auto", "never", "always"
 
@@ -96,25 +97,20 @@ def mirrored_alike(own: np.ndarray, mirror: np.ndarray, codes: np.ndarray, split
 
 
 @dataclass(frozen=True)
-class _Augment(Closed):
-    """Where the features come from, and how many copies there are."""
+class _Augment(OnFeatures):
+    """How many copies there are, and whether they are predicted from."""
 
     name: ClassVar[str] = "augment"
-    arm: ClassVar[Arm] = "frozen"
-    level: ClassVar[Level] = "data"
 
     copies: int = knob(4, choices=(2, 4, 8))
     average: bool = knob(False, choices=(False, True))
-    back: int = knob(0, choices=(0, 1, 2, 3))
-    span: int = knob(1, choices=(1, 2, 4))
 
     def policies(self) -> tuple[str, ...]:
         """Return the policy of every copy."""
         raise NotImplementedError
 
     def view(self, source: Source | None) -> View:
-        place = Probe(back=self.back, span=self.span).view(source)
-        return View(place.kind, place.source, place.cuts, copies=self.policies())
+        return dataclasses.replace(super().view(source), copies=self.policies())
 
     def served(self, source: Source | None) -> View:
         return self.view(source) if self.average else super().served(source)

@@ -98,7 +98,7 @@ class Enlarged(BaseEstimator, ABC):
         codes = np.zeros(len(cases.y), dtype=np.intp) if numbers else cases.y
         weights = case_weights(codes, balanced=True, weights=cases.weights)
         Y = cases.y[:, None] if numbers else 2.0 * np.eye(columns)[codes] - 1.0
-        scaler = LiveScaler().fit(cases.X, sample_weight=weights)
+        scaler = LiveScaler().fit(cases.X, sample_weight=cases.weights)  # as a probe does, whose head this is where nothing is made
         return Spectrum.of(scaler.transform(cases.X), weights=weights * (total / len(codes))).ridge(Y), scaler
 
     def _linear(self, X: Any) -> np.ndarray:
