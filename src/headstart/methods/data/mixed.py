@@ -80,8 +80,9 @@ class FineTuneViews(FineTune):
 
     Examples
     --------
-    >>> FineTuneViews(copies=2).view(Source("s", stages=("a", "b"), tune_cuts=(1,))).copies
-    ('crop', 'crop')
+    >>> from headstart.methods.method import space
+    >>> space(FineTuneViews())["copies"].choices
+    (1, 3, 7)
     """
 
     name: ClassVar[str] = "fine-tune-views"
