@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import BayesianRidge
 from typer.testing import CliRunner
 
 import headstart as hs
@@ -16,6 +17,7 @@ from headstart import plan
 from headstart.bench import Bench, Silent, set_up
 from headstart.cli import app
 from headstart.methods import DEEP, Head2ToeRegressor, tuners
+from headstart.methods.features.own import own_heads
 from headstart.modality import door
 from headstart.pretrain import source_from_table
 from headstart.runs import Run
@@ -109,6 +111,19 @@ def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_f
     plan.frozen(again, plan.rank(again), tuners(["head2toe"]))
     assert again.search.trials == first.search.trials
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "folds").iterdir()} == kept
+
+
+def test_named_heads_and_a_users_own_are_tried_where_the_probe_does_best(tables: tuple[hs.Task, hs.Source], tmp_path: Path) -> None:
+    first = ranked(tables, tmp_path)
+    plan.frozen(first, plan.rank(first), tuners(["stages", "svm"]), own_heads([BayesianRidge()], classes=0))
+    asked = {"stages", "svm", "BayesianRidge()"}
+    firsts = {t.method: (n, t) for n, t in reversed(list(enumerate(first.search.trials))) if t.method in asked}
+    assert set(firsts) == asked
+    before = [t for t in first.search.trials[: min(n for n, _ in firsts.values())] if t.arm == "frozen"]
+    probe = max(before, key=lambda t: (t.score, -t.number))
+    for name in ("svm", "BayesianRidge()"):
+        assert {k: firsts[name][1].params[k] for k in ("back", "span")} == {k: probe.params[k] for k in ("back", "span")}
+    assert {t.params["transform"] for t in first.search.trials if t.method == "BayesianRidge()"} > {"none"}  # transforms are proposed
 
 
 def test_a_run_remembers_which_methods_it_was_asked_for(bench: Bench, tmp_path: Path) -> None:

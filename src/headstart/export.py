@@ -133,28 +133,34 @@ class Predictor:
                 save_tokenizer(self.source.backbone, folder / TOKENIZER_FOLDER)
 
     @classmethod
-    def load(cls, folder: Path) -> Predictor:
-        """Read what :meth:`save` wrote. Raises ``InputError`` when the folder holds no model or a foreign one."""
+    def load(cls, folder: Path, *, trusted: Sequence[str] = ()) -> Predictor:
+        """Read what :meth:`save` wrote; ``trusted`` as for :func:`load`. Raises ``InputError`` when the folder holds no model or a foreign one."""
         path = folder / MODEL_FILE
         if not path.exists():
             raise InputError(f"{folder} holds no model ({MODEL_FILE} is missing). Give the --out folder of a finished run.")
         plain = json.loads(path.read_text(encoding="utf-8"))
         view = View(**{**plain["view"], **{name: tuple(plain["view"].get(name, ())) for name in ("cuts", "copies")}})
         source = None if plain["source"] is None else _restored(plain, folder)
-        model = _net(plain, view, folder) if plain["net"] else _head(folder / HEAD_FILE)
+        model = _net(plain, view, folder) if plain["net"] else _head(folder / HEAD_FILE, trusted=trusted)
         how = (plain["temperature"], plain["reach"], plain.get("engine", "torch"))
         return cls(tuple(plain["labels"]), plain["modality"], plain["columns"], model, view, source, plain["recipe"], *how)
 
 
-def load(folder: str | Path) -> Result | Adaptation:
+def load(folder: str | Path, *, trusted: Sequence[str] = ()) -> Result | Adaptation:
     """Read a run's folder, of a transfer or of an adaptation: what was found, and the model to predict with.
+
+    Parameters
+    ----------
+    folder : what ``transfer`` was given as ``out``
+    trusted : dotted names of classes that may be made besides those of Headstart and scikit-learn: of your own estimators, where a run tried them as
+        ``heads``. Name what you wrote yourself; a folder from elsewhere that asks for others may run what it likes
 
     Raises
     ------
     InputError
-        the folder holds no finished run.
+        the folder holds no finished run, or its model asks for a class that is not trusted.
     """
-    return read_adaptation(folder) if (Path(folder) / ADAPTATION_FILE).exists() else read_result(folder)
+    return read_adaptation(folder) if (Path(folder) / ADAPTATION_FILE).exists() else read_result(folder, trusted=trusted)
 
 
 def read_adaptation(folder: str | Path) -> Adaptation:
@@ -169,8 +175,8 @@ def read_adaptation(folder: str | Path) -> Adaptation:
         raise InputError(f"{path} is damaged ({error}). Remove it and run the same adapt command: finished work is kept.") from None
 
 
-def read_result(folder: str | Path) -> Result:
-    """Read the folder of a finished transfer. Raises ``InputError`` where it holds none."""
+def read_result(folder: str | Path, *, trusted: Sequence[str] = ()) -> Result:
+    """Read the folder of a finished transfer; ``trusted`` as for :func:`load`. Raises ``InputError`` where it holds none."""
     folder = Path(folder)
     path = folder / RESULT_FILE
     if not path.exists():
@@ -180,7 +186,7 @@ def read_result(folder: str | Path) -> Result:
     seconds = _seconds(folder)
     try:
         cases = read_cases(folder / CASES_FILE)
-        return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model"), cases=cases)
+        return Result.from_json(path.read_text(encoding="utf-8"), times=seconds, model=Predictor.load(folder / "model", trusted=trusted), cases=cases)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}). Remove it and run the same transfer command: finished work is kept.") from None
 
@@ -260,31 +266,52 @@ def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outpu
     return net.eval()
 
 
-def _head(path: Path) -> Any:
+def _head(path: Path, *, trusted: Sequence[str] = ()) -> Any:
     import skops.io
 
     ours = {f"{h.__module__}.{h.__qualname__}" for h in (*HEADS.values(), *ESTIMATORS, *RELATIONS.values(), *REGRESSIONS.values())}
-    foreign = sorted(set(skops.io.get_untrusted_types(file=path)) - ours - TRUSTED)
+    known = TRUSTED.union(ours, trusted)
+    foreign = sorted(set(skops.io.get_untrusted_types(file=path)) - known)
     if foreign:
-        raise InputError(f"{path} asks for code that Headstart did not write there ({foreign[0]}), so it is not loaded. Use a folder that you trust.")
-    return skops.io.load(path, trusted=sorted(ours | TRUSTED))
+        hint = f"Use a folder that you trust; if {foreign[0]} is your own: headstart.load(folder, trusted={foreign!r})."
+        raise InputError(f"{path} asks for code that Headstart did not write there ({foreign[0]}), so it is not loaded. {hint}")
+    return skops.io.load(path, trusted=sorted(known))
 
 
 TRUSTED = frozenset(
     {
+        "headstart.methods.features.discriminant.GaussianClasses",
+        "headstart.methods.features.discriminant.ShrunkLDA",
+        "headstart.methods.features.gaussian_process.ProcessClassifier",
+        "headstart.methods.features.gaussian_process.ProcessRegressor",
         "headstart.methods.features.head2toe.HeadOnRelevant",
         "headstart.methods.features.head2toe.RidgeOnRelevant",
+        "headstart.methods.features.prototype.Prototypes",
+        "headstart.methods.features.random_features.KernelFeatures",
         "headstart.methods.features.scaling.LiveScaler",
+        "headstart.methods.features.stages.NumbersOnStages",
+        "headstart.methods.features.stages.RidgeOnStages",
         "headstart.methods.features.svm.InnerFolds",
         "headstart.methods.features.svm.Platt",
+        "headstart.methods.features.transforms.Components",
+        "headstart.methods.features.transforms.SignedRoot",
+        "headstart.methods.features.weighing.Balanced",
+        "headstart.methods.features.weighing.Standardised",
         "headstart.methods.relations.gaussian.Coral",
         "headstart.methods.relations.gaussian.Covariance",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
         "sklearn.metrics._dist_metrics.EuclideanDistance64",
         "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.tree._tree.Tree",
     }
 )

@@ -124,12 +124,13 @@ def learn(
     require(method, _source(candidate), classes=classes, unlabelled=target is not None)
     whole = views.array(candidate.view)
     estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
-    takes = {name for name in ("groups", "X_target", "X_source") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}
+    takes = {n for n in ("groups", "widths", "X_target", "X_source") if isinstance(method, Closed) and has_fit_parameter(estimator, n)}
     if target is not None and "X_target" not in takes:
         rows = np.concatenate([rows, target.known])
     x = whole[rows]
     if isinstance(method, Closed):
         inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and "groups" in takes else {}
+        inner |= {"widths": views.widths(candidate.view)} if "widths" in takes else {}
         if target is not None and "X_target" in takes:
             inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
         if "X_source" in takes:

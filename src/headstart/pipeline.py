@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.lending import named
 from headstart.methods import Closed, FineTune, Method, tuners
+from headstart.methods.features.own import OwnHead, classes_of, own_heads
 from headstart.methods.method import Arm as ArmName
 from headstart.methods.method import View
 from headstart.modality import door
@@ -48,6 +50,7 @@ def transfer(
     margin: float = 0.0,
     engine: str = "auto",
     methods: Sequence[str] | None = None,
+    heads: Sequence[Any] = (),
     settings: Settings = train.PLAIN,
     observer: Observer | None = None,
     command: str = "",
@@ -67,6 +70,8 @@ def transfer(
         PyTorch in float32 (see ``choice``); with fewer than 5,000 inputs, where measuring is not paid back, it takes PyTorch in float32
     methods : names of the methods to try on the best source, such as ("lp-ft", "l2-sp"): those that tune its weights, or learn from its frozen features in
         another way than a probe; ``None``: LP-FT alone (``headstart methods`` lists them). Baselines and a probe are measured in any case
+    heads : your own scikit-learn classifiers, or regressors where the target is numbers, unfitted: each is tried on the best source's frozen features, with
+        transforms and stages proposed as for any head. Classes of your own must be importable, and trusted by name when the run is read again: see ``load``
     settings : how networks are trained, whatever the method: averages of weights, early stopping, balance, mixing
     observer : hears of progress
     command : how to repeat the run, for the report
@@ -94,32 +99,38 @@ def transfer(
     bare = next((s for s in sources if not s.recipe), None)
     if out is not None and bare is not None:
         raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
-    chosen = DEFAULT if methods is None else tuners(methods)
+    chosen, own = DEFAULT if methods is None else tuners(methods), own_heads(heads, classes=len(task.labels))
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
-        about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": methods and [m.name for m in chosen]}
+        about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": _named(methods, chosen, own)}
         run.claim(task, inspection, [named(s) for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
-            return read_result(run.folder)
+            return read_result(run.folder, trusted=classes_of(own))
         with full_disk_explained(run.folder):
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine, settings=settings)
-            result = _story(bench, methods=chosen, margin=margin, command=command)
+            result = _story(bench, methods=chosen, heads=own, margin=margin, command=command)
             if out is not None:
                 result.save(run.folder)
         return result
 
 
-def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], margin: float, command: str) -> Result:
+def _named(methods: Sequence[str] | None, chosen: Sequence[type[Closed | Method]], own: Sequence[OwnHead]) -> list[str] | None:
+    """Return the names of what the user asked to be tried; ``None`` where nothing was."""
+    asked = [] if methods is None else [method.name for method in chosen]
+    return [*asked, *(head.name for head in own)] or None
+
+
+def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], heads: Sequence[Closed], margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     _look_over(bench)
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
-    plan.frozen(bench, ranked, methods)
+    plan.frozen(bench, ranked, methods, heads)
     plan.from_scratch(bench)
     plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)

@@ -83,10 +83,11 @@ def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
-def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = ()) -> None:
+def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = (), heads: Sequence[Closed] = ()) -> None:
     """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes.
 
-    Each of ``methods`` that is of the frozen arm is tried by its defaults on the source that leads by then, and proposals are made from its space too.
+    Each of ``methods`` that is of the frozen arm, and of a user's own ``heads``, is tried by its defaults on the source and the stages that lead by then,
+    and proposals are made from its space too.
     """
     if not ranked:
         return
@@ -98,9 +99,9 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
     top = bench.search.best("frozen")
     if top is not None:
         leads = bench.sources[top.source or ""]
-        heads = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
-        bench.search.fixed([Candidate(p, leads) for p in heads], deadline=deadline)
-        named = [_placed(m, top) for m in _able(bench, [m for m in methods if m.arm == "frozen"], leads)]
+        others = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
+        bench.search.fixed([Candidate(p, leads) for p in others], deadline=deadline)
+        named = [_placed(m, top) for m in (*_able(bench, [m for m in methods if m.arm == "frozen"], leads), *heads)]
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
         for method in named:
             bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)

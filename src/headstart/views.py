@@ -69,6 +69,11 @@ class Views:
             self._made[view] = self._make(view)
         return self._made[view]
 
+    def widths(self, view: View) -> tuple[int, ...]:
+        """Return how many columns of a pooled view come from each of its stages."""
+        self.prime(view.source or "")
+        return tuple(int(self._activations[view.source or ""].pooled[cut].shape[1]) for cut in view.cuts)
+
     def _make(self, view: View) -> Any:
         if view.kind == "items":
             rows = np.empty(len(self.items), dtype=object)

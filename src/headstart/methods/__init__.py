@@ -19,8 +19,17 @@ from headstart.methods.data.mixed import CutMix, FineTuneViews, MixUp
 from headstart.methods.data.restyled import Restyle
 from headstart.methods.data.smote import Smote
 from headstart.methods.data.smote import installed as sampler_installed
+from headstart.methods.features.boosting import Boosting, BoostingRegressor
+from headstart.methods.features.discriminant import LDA, QDA
+from headstart.methods.features.gaussian_process import GaussianProcess, GaussianProcessRegressor
 from headstart.methods.features.head2toe import Head2Toe, Head2ToeRegressor
+from headstart.methods.features.machines import SVM, LinearSVM, LinearSVMRegressor, SVMRegressor
+from headstart.methods.features.mlp import SmallNet, SmallNetRegressor
+from headstart.methods.features.plain import Logistic, Neighbours, NeighboursRegressor, Ridge, RidgeRegressor
 from headstart.methods.features.probe import Probe, ProbeRegressor
+from headstart.methods.features.prototype import Cosine, Prototype
+from headstart.methods.features.random_features import RandomFeatures, RandomFeaturesRegressor
+from headstart.methods.features.stages import Stages, StagesRegressor
 from headstart.methods.method import Closed, Knob, Method, View, knob, space
 from headstart.methods.model.adapters import HRA, IA3, Adapter, DoRA, LoHa, LoKr, LoRA, RsLoRA, installed
 from headstart.methods.model.bss import BSS
@@ -45,6 +54,20 @@ METHODS: dict[str, tuple[type[Closed | Method], ...]] = {
     "simple": (SimpleImage, SimpleText, SimpleTable),
     "scratch": (Scratch,),
     "frozen + head": (Probe, ProbeRegressor),
+    "ridge": (Ridge, RidgeRegressor),
+    "logistic": (Logistic,),
+    "knn": (Neighbours, NeighboursRegressor),
+    "linear-svm": (LinearSVM, LinearSVMRegressor),
+    "svm": (SVM, SVMRegressor),
+    "lda": (LDA,),
+    "qda": (QDA,),
+    "prototype": (Prototype,),
+    "cosine": (Cosine,),
+    "random-features": (RandomFeatures, RandomFeaturesRegressor),
+    "gaussian-process": (GaussianProcess, GaussianProcessRegressor),
+    "boosting": (Boosting, BoostingRegressor),
+    "mlp": (SmallNet, SmallNetRegressor),
+    "stages": (Stages, StagesRegressor),
     "head2toe": (Head2Toe, Head2ToeRegressor),
     "augment": (AugmentImage, AugmentText, AugmentTextRegressor, AugmentTable, AugmentTableRegressor),
     "interpolate": (Interpolate,),

@@ -5,11 +5,13 @@ libsvm makes each row of the kernel by a plain loop, anew for every inner fold: 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
 from headstart.methods.features.scaling import LiveScaler
@@ -107,9 +109,11 @@ class Platt(ClassifierMixin, BaseEstimator):
         from sklearn.calibration import CalibratedClassifierCV
 
         self.classes_, codes = np.unique(y, return_inverse=True)
-        weights = case_weights(codes, balanced=self.balanced)
+        weights = {"sample_weight": case_weights(codes, balanced=True)} if self.balanced else {}
         model = CalibratedClassifierCV(self.machine, cv=InnerFolds(FOLDS, self.seed), ensemble=False)
-        self._calibrated = model.fit(X, y, sample_weight=weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a machine that stops at its limit of steps is judged like any other
+            self._calibrated = model.fit(X, y, **weights)
         return self
 
     @property
