@@ -23,11 +23,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from headstart.core import InputError, Source
 from headstart.export import _head
+from headstart.learner import word_for_groups
 from headstart.methods import METHODS, Closed, space
 from headstart.methods.features.discriminant import GaussianClasses, ShrunkLDA
 from headstart.methods.features.gaussian_process import MOST_OF_CLASSES, GaussianProcess, ProcessClassifier, ProcessRegressor
 from headstart.methods.features.head import Head
 from headstart.methods.features.own import OwnHead, own_heads
+from headstart.methods.features.plain import Logistic
 from headstart.methods.features.prototype import Prototypes
 from headstart.methods.features.random_features import KernelFeatures
 from headstart.methods.features.ridge import RidgeLOO
@@ -117,6 +119,15 @@ def test_classes_of_one_case_are_learnt_as_well(kind: type[Closed], y: list[int]
     assert np.isfinite(model.predict_proba(X)).all()
     if kind.name in {"ridge", "logistic", "lda", "qda", "prototype", "cosine"}:  # nothing to choose that so few cases could choose badly
         assert np.array_equal(model.predict(X), y)
+
+
+def test_groups_reach_the_inner_folds_of_a_head_behind_a_transform() -> None:
+    """Thirty random cases, ten copies each, random labels: only memory of a copy can beat chance."""
+    rng = np.random.default_rng(0)
+    X, y, who = rng.normal(size=(30, 40)).repeat(10, axis=0), rng.permutation(np.arange(30) % 2).repeat(10), np.arange(30).repeat(10)
+    model = Logistic(transform="whiten").estimator(seed=0)
+    model.fit(X, y, **{word_for_groups(model): who})
+    assert np.nanmin(model.steps[-1][1].path_) > 0.6  # chance: log 2 = 0.693
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import softmax
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from headstart.core import InputError, Net, Source
@@ -124,12 +125,12 @@ def learn(
     require(method, _source(candidate), classes=classes, unlabelled=target is not None)
     whole = views.array(candidate.view)
     estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
-    takes = {n for n in ("groups", "widths", "X_target", "X_source") if isinstance(method, Closed) and has_fit_parameter(estimator, n)}
+    takes = {name for name in ("widths", "X_target", "X_source") if isinstance(method, Closed) and has_fit_parameter(estimator, name)}
     if target is not None and "X_target" not in takes:
         rows = np.concatenate([rows, target.known])
     x = whole[rows]
     if isinstance(method, Closed):
-        inner: dict[str, Any] = {"groups": groups[rows]} if groups is not None and "groups" in takes else {}
+        inner: dict[str, Any] = {} if groups is None or not (word := word_for_groups(estimator)) else {word: groups[rows]}
         inner |= {"widths": views.widths(candidate.view)} if "widths" in takes else {}
         if target is not None and "X_target" in takes:
             inner |= {"X_target": whole[target.rows], "y_target": target.labels(y)}
@@ -158,6 +159,18 @@ def learn(
     x, targets = _each_copy(x, targets, candidate.view, settings)
     net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
+
+
+def word_for_groups(estimator: Any) -> str:
+    """Return the name under which an estimator's ``fit`` takes groups, itself or as the last step of a pipeline; "" where it takes none.
+
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from headstart.methods.features import KNN, LogisticPath
+    >>> word_for_groups(LogisticPath()), word_for_groups(make_pipeline(LogisticPath())), word_for_groups(KNN())
+    ('groups', 'logisticpath__groups', '')
+    """
+    step, last = estimator.steps[-1] if isinstance(estimator, Pipeline) else ("", estimator)
+    return "" if not has_fit_parameter(last, "groups") else f"{step}__groups" if step else "groups"
 
 
 def outputs(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:
