@@ -100,7 +100,8 @@ class ShrunkLDA(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) in the order of ``classes_``."""
-        proba: np.ndarray = self.fitted_.predict_proba(enter_predict(self, X))
+        X = enter_predict(self, X)
+        proba: np.ndarray = self.fitted_.predict_proba(X)
         return proba
 
     def predict(self, X: Any) -> np.ndarray:
@@ -163,7 +164,8 @@ class GaussianClasses(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row (n,)."""
-        most: np.ndarray = self.classes_[self._densities(X).argmax(axis=1)]
+        densities = self._densities(X)
+        most: np.ndarray = self.classes_[densities.argmax(axis=1)]
         return most
 
     def _densities(self, X: Any) -> np.ndarray:

@@ -84,7 +84,8 @@ class ProcessClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) in the order of ``classes_``."""
-        proba: np.ndarray = self.process_.predict_proba(enter_predict(self, X))
+        X = enter_predict(self, X)
+        proba: np.ndarray = self.process_.predict_proba(X)
         return proba
 
     def predict(self, X: Any) -> np.ndarray:

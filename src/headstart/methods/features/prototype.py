@@ -127,11 +127,13 @@ class Prototypes(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of the nearest mean for each row (n,)."""
-        most: np.ndarray = self.classes_[self._logits(X).argmax(axis=1)]
+        logits = self._logits(X)
+        most: np.ndarray = self.classes_[logits.argmax(axis=1)]
         return most
 
     def _logits(self, X: Any) -> np.ndarray:
-        logits: np.ndarray = self.sharpness_ * self._decision(self._lengths(enter_predict(self, X)))
+        X = enter_predict(self, X)
+        logits: np.ndarray = self.sharpness_ * self._decision(self._lengths(X))
         return logits
 
     def _decision(self, X: np.ndarray) -> np.ndarray:
@@ -149,7 +151,7 @@ class Prototypes(ClassifierMixin, BaseEstimator):
         shift = (means[codes] - X) / np.maximum(np.bincount(codes)[codes] - 1, 1)[:, None]
         shrunk = _shrunk(means, shrink)
         if self.metric == "cosine":
-            decision = X @ self._lengths(means).T
+            decision: np.ndarray = X @ self._lengths(means).T
             own = self._lengths(means[codes] + shift)
             decision[rows, codes] = np.einsum("ij,ij->i", X, own)
             return decision

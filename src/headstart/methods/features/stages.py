@@ -117,12 +117,14 @@ class RidgeOnStages(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the ridge's decisions (n, c), or for two classes (n,) that of the second."""
-        decision: np.ndarray = self.head_.decision_function(enter_predict(self, X)[:, self.kept_])
+        X = enter_predict(self, X)
+        decision: np.ndarray = self.head_.decision_function(X[:, self.kept_])
         return decision
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities (n, c) in the order of ``classes_``."""
-        proba: np.ndarray = self.head_.predict_proba(enter_predict(self, X)[:, self.kept_])
+        X = enter_predict(self, X)
+        proba: np.ndarray = self.head_.predict_proba(X[:, self.kept_])
         return proba
 
     def predict(self, X: Any) -> np.ndarray:
