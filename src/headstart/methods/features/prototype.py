@@ -85,7 +85,7 @@ class Prototypes(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> head = Prototypes().fit([[0.0], [2.0], [10.0], [12.0]], ["a", "a", "b", "b"])
+    >>> head = Prototypes(shrinks=(0.0,)).fit([[0.0], [2.0], [10.0], [12.0]], ["a", "a", "b", "b"])
     >>> head.predict([[4.0], [7.0]]).tolist(), head.means_.ravel().tolist()
     (['a', 'b'], [1.0, 11.0])
     """
