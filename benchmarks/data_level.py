@@ -109,7 +109,7 @@ def worlds(data: Path | None, *, only: str | None) -> Iterator[tuple[str, World]
     theirs, codes, _ = _reviews(data, "books")
     few = np.sort(np.random.default_rng(1).permutation(len(theirs))[:LENT])
     lent = Task("classification", "text", Domain("books", [theirs[i] for i in few], [labels[codes[i]] for i in few]), labels)
-    yield REVIEWS, _world("all-minilm-l6-v2", items, y, labels, np.sort(order[: 4 * PER_CLASS]), np.sort(order[-TESTED:]), lent)
+    yield REVIEWS, _world("all-MiniLM-L6-v2", items, y, labels, np.sort(order[: 4 * PER_CLASS]), np.sort(order[-TESTED:]), lent)
 
 
 def _world(name: str, items: Sequence[Any], y: np.ndarray, labels: tuple[str, ...], rows: np.ndarray, test: np.ndarray, lent: Task | None) -> World:
