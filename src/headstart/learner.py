@@ -21,6 +21,7 @@ from headstart.core import InputError, Net, Source
 from headstart.keeping import Settings
 from headstart.methods.method import Arm, Closed, Method, View, space
 from headstart.methods.needs import require
+from headstart.methods.relations.deep import SourceFree
 from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
 
@@ -145,9 +146,13 @@ def learn(
     if method.starts_from_probe and candidate.source is not None:
         final = View("pooled", candidate.source.name, (len(candidate.source.stages),))
         features = views.array(final)[rows]
-    with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
-        torch.default_generator.manual_seed(seed)
-        net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
+    if isinstance(method, SourceFree):
+        first = Candidate(method.start(_source(candidate)), candidate.source)
+        net = method.continued(learn(first, views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings).model)
+    else:
+        with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
+            torch.default_generator.manual_seed(seed)
+            net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
     if method.teacher is not None:
         teacher = learn(Candidate(*method.teacher), views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
         said = teacher.output(views.array(teacher.candidate.served)[rows])
@@ -171,6 +176,15 @@ def word_for_groups(estimator: Any) -> str:
     """
     step, last = estimator.steps[-1] if isinstance(estimator, Pipeline) else ("", estimator)
     return "" if not has_fit_parameter(last, "groups") else f"{step}__groups" if step else "groups"
+
+
+def moved(method: SourceFree, net: Net, x: np.ndarray, *, seed: int, settings: Settings = PLAIN) -> Net:
+    """Return a copy of a fitted net that ``method`` moved to unlabelled activations x (m, ...) at the net's cut; no case of the source is needed.
+
+    The net is that of a method of the same ``depth``, such as ``SourceOnly``; of nets of TENT, ``OwnStatistics``.
+    """
+    nobody_reads = np.zeros(len(x), dtype=np.int64)
+    return fit(method, method.continued(net), x, nobody_reads, seed=seed, unlabelled=x, settings=settings)[0]
 
 
 def outputs(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:

@@ -11,12 +11,14 @@ from headstart.activations.engines import sample
 from headstart.core import InputError, Source
 from headstart.methods.method import Closed, Method
 from headstart.methods.model.adapters import adaptable
+from headstart.methods.model.tuned import is_norm
 
 # name: what it is, in words, and whether a source and a task of so many classes (0 for regression) have it
 UNLABELLED = "unlabelled target"
 NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "source.classifier": ("a source that comes with its own classifier", lambda source, classes: source.backbone.classifier is not None),
     "batchnorm": ("a source with BatchNorm", lambda source, classes: any(isinstance(m, _BatchNorm) for m in source.backbone.stages.modules())),
+    "norms": ("a source with norms", lambda source, classes: any(is_norm(m) for m in source.backbone.stages.modules())),
     "layers": ("a source with linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=False)),
     "plain layers": ("a source with PyTorch's own linear layers, or convolutions without groups", lambda source, classes: adaptable(source, plain=True)),
     "source.data": ("cases of a neighbouring domain (--source-data)", lambda source, classes: source.data is not None),

@@ -14,7 +14,7 @@ from headstart.methods.relations.deep.deep import Deep, Seen
 
 @dataclass(frozen=True)
 class AFN(Deep):
-    """Let the norm of every case's features grow by a step over what it is, in both domains (stepwise AFN, Xu et al. 2019, eq. 8).
+    """Let the norm of every case's features grow by a step over what it is, in both domains (stepwise AFN, Xu et al. 2019, sec. 4).
 
     Repairs target features that are shorter than the source's, on which a classifier is unsure ("misaligned feature norms").
 

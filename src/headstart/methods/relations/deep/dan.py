@@ -11,6 +11,7 @@ from torch import Tensor
 from headstart.core import Batch, Net
 from headstart.distance import gaussian_kernel, squared_distances
 from headstart.methods.method import knob
+from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations.deep.deep import Deep, Seen
 
 OCTAVES = (-3, -2, -1, 0, 1)  # kernels of 2^k times the mean squared distance, as in the authors' code (thuml)
@@ -19,7 +20,7 @@ OF_PREDICTIONS = 0.92  # deviation of the one kernel on predictions in JAN: its 
 
 @dataclass(frozen=True)
 class DAN(Deep):
-    """Bring the distributions of features near, by the maximum mean discrepancy under five Gaussian kernels (Long et al. 2015, eqs. 1 and 4).
+    """Bring the distributions of features near, by the maximum mean discrepancy under five Gaussian kernels (Long et al. 2015, sec. 3).
 
     Repairs a shift of what the inputs look like while the classes keep their shares. In a batch of 32 and 32 every pair is counted, the unbiased form.
 
@@ -44,6 +45,31 @@ class DAN(Deep):
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         return {"discrepancy": self.weight * discrepancy(kernels(torch.cat([seen.fs, seen.ft])), n=len(seen.fs))}
+
+
+@dataclass(frozen=True)
+class JAN(Deep):
+    """Bring the joint distributions of features and predictions near: the same discrepancy under the product of their kernels (Long et al. 2017, sec. 4).
+
+    Repairs what DAN repairs, and as predictions enter, a case of one class is not brought near those of another.
+
+    Parameters
+    ----------
+    depth, width, rate, steps : as in :class:`Deep`
+    weight : as in :class:`DAN`
+    """
+
+    name: ClassVar[str] = "jan"
+    paper: ClassVar[str] = "Long et al. 2017, Deep transfer learning with joint adaptation networks"
+    limits: ClassVar[str] = "trusts predictions on the target: where they are wrong, so is what is brought near"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+
+    weight: float = knob(5.0, choices=(1.0, 5.0, 20.0))
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        said = torch.cat([seen.zs, seen.zt]).softmax(dim=1)
+        joint = kernels(torch.cat([seen.fs, seen.ft])) * gaussian_kernel(squared_distances(said, said), bandwidth=OF_PREDICTIONS)
+        return {"joint discrepancy": self.weight * discrepancy(joint, n=len(seen.fs))}
 
 
 def kernels(x: Tensor, *, octaves: tuple[int, ...] = OCTAVES) -> Tensor:

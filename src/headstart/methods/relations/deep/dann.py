@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from headstart.core import Batch, Net, Source
@@ -16,10 +17,10 @@ from headstart.methods.relations.deep.reversal import critic, ramp, reversed_gra
 
 @dataclass(frozen=True)
 class DANN(Deep):
-    """Train a critic to tell the domains' features apart, and the features against it, through a reversed gradient (Ganin et al. 2016, eq. 18).
+    """Train a critic to tell the domains' features apart, and the features against it, through a reversed gradient (Ganin et al. 2016, eqs. 16 to 18).
 
     Repairs any shift of the features' distribution that leaves the classes where they were. The critic learns at full rate from the start; the features hear
-    it by 2 / (1 + exp(-10 p)) - 1 (eq. 14).
+    it by 2 / (1 + exp(-10 p)) - 1 (sec. 5.2.2).
 
     Parameters
     ----------
@@ -40,3 +41,44 @@ class DANN(Deep):
         strength = self.strength * ramp(batch.progress)
         fs, ft = (reversed_gradient(f, strength) for f in (seen.fs, seen.ft))
         return {"critic": told_apart(built(net, "critic"), fs, ft)}
+
+
+@dataclass(frozen=True)
+class BSP(Deep):
+    """DANN that also keeps the largest singular values of either domain's features small (Chen et al. 2019, sec. 3.3).
+
+    Repairs what DANN repairs; an adversary strengthens the few directions that transfer best at the cost of those that tell classes apart: this holds it back.
+
+    Parameters
+    ----------
+    depth, width, rate, steps, strength : as in :class:`DANN`
+    weight : of the k largest squared singular values of a batch; 1e-4 as in the paper
+    k : 1 as in the paper
+    """
+
+    name: ClassVar[str] = "bsp"
+    paper: ClassVar[str] = "Chen et al. 2019, Transferability vs. discriminability: batch spectral penalization for adversarial domain adaptation"
+    limits: ClassVar[str] = "those of DANN; looks at one batch, whose largest singular value is mostly its mean"
+
+    strength: float = knob(1.0, choices=(0.1, 0.3, 1.0))
+    weight: float = knob(1e-4, choices=(1e-5, 1e-4, 1e-3))
+    k: int = knob(1, choices=(1, 2, 4))
+
+    def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
+        return nn.ModuleDict({"critic": critic(self.width, width=self.width)})
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        strength = self.strength * ramp(batch.progress)
+        fs, ft = (reversed_gradient(f, strength) for f in (seen.fs, seen.ft))
+        spectra = largest_squares(seen.fs, self.k) + largest_squares(seen.ft, self.k)
+        return {"critic": told_apart(built(net, "critic"), fs, ft), "large singular values": self.weight * spectra}
+
+
+def largest_squares(features: Tensor, k: int) -> Tensor:
+    """Return the sum of squares of the k largest singular values of features (n, d).
+
+    >>> largest_squares(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), 1)
+    tensor(9.)
+    """
+    values: Tensor = torch.linalg.svdvals(features)
+    return values[:k].square().sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -99,6 +100,12 @@ def cuts(source: Source) -> list[int]:
     """Return the cuts that a deep method may start from: the last, behind which nothing of the source is left, then those of fine-tuning."""
     last = len(source.stages)
     return [last, *(cut for cut in starts(source) if cut != last)]
+
+
+def cut_below(source: Source, holds: Callable[[nn.Module], bool], *, depth: int) -> int:
+    """Return the cut nearest to the output above which there is a module that ``holds``, or one of fine-tuning's ``depth`` cuts before it; else the input."""
+    able = [cut for cut in cuts(source) if any(holds(m) for m in source.backbone.above(cut).modules())] or [0]
+    return able[min(depth, len(able) - 1)]
 
 
 def through(net: Net, x: Tensor) -> tuple[Tensor, Tensor]:

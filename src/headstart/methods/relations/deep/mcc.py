@@ -17,7 +17,7 @@ from headstart.methods.relations.deep.deep import Deep, Seen
 
 @dataclass(frozen=True)
 class MCC(Deep):
-    """Minimise how much soft predictions on the target mix pairs of classes, over the batch (Jin et al. 2020, eqs. 2 to 6).
+    """Minimise how much soft predictions on the target mix pairs of classes, over the batch (Jin et al. 2020, sec. 3).
 
     Repairs predictions that became unsure, where the target still has clusters; says nothing of how the domains lie to each other, so classes may have other
     shares.

@@ -21,7 +21,7 @@ def reversed_gradient(x: Tensor, strength: float) -> Tensor:
 
 
 def ramp(progress: float) -> float:
-    """Return 2 / (1 + exp(-10 p)) - 1, from 0 to 1: the adversary is heard once it knows something (there, eq. 14).
+    """Return 2 / (1 + exp(-10 p)) - 1, from 0 to 1: the adversary is heard once it knows something (there, sec. 5.2.2).
 
     >>> ramp(0.0), round(ramp(0.1), 4)
     (0.0, 0.4621)

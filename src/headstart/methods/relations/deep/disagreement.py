@@ -1,0 +1,94 @@
+"""Two classifiers that agree where there are labels and shall disagree where there are none, and features that do not let them (MDD, MCD)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from headstart.core import Batch, Net, Source
+from headstart.methods.method import knob
+from headstart.methods.needs import UNLABELLED
+from headstart.methods.relations.deep.deep import Deep, Seen, built
+from headstart.methods.relations.deep.reversal import ramp, reversed_gradient
+
+
+@dataclass(frozen=True)
+class MDD(Deep):
+    """Bring near the margin disparity of the domains: how well a second classifier follows the first on labelled cases and departs from it on others.
+
+    In Zhang et al. 2019, sec. 5, the second minimises margin * CE(f', f) on the source and -log(1 - p'(f)) on the target; the features hear it reversed.
+
+    Parameters
+    ----------
+    depth, width, rate, steps : as in :class:`Deep`
+    margin : exp of the margin; 4 as in the paper
+    strength : largest factor on the reversed gradient; .1 as in the authors' code
+    """
+
+    name: ClassVar[str] = "mdd"
+    paper: ClassVar[str] = "Zhang et al. 2019, Bridging theory and algorithm for domain adaptation"
+    limits: ClassVar[str] = "trusts the first classifier on the target; a game of two, so its loss tells nothing"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+
+    margin: float = knob(4.0, choices=(2.0, 3.0, 4.0))
+    strength: float = knob(0.1, choices=(0.1, 0.3, 1.0))
+
+    def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
+        return nn.ModuleDict({"second": second(self.width, classes=classes)})
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        strength, follow = self.strength * ramp(batch.progress), built(net, "second")
+        ours, theirs = (follow(reversed_gradient(f, strength)) for f in (seen.fs, seen.ft))
+        return {"disparity": disparity(ours, seen.zs.argmax(dim=1), theirs, seen.zt.argmax(dim=1), margin=self.margin)}
+
+
+@dataclass(frozen=True)
+class MCD(Deep):
+    """Let two classifiers disagree on the target as much as they can, and features make them agree, in one step by a reversed gradient (Saito et al. 2018).
+
+    Repairs target cases that lie near the boundary, where two classifiers that are both right on the source part. The paper takes turns: one step of the
+    classifiers, four of the features; the reversed gradient takes both steps at once, which it names as a possibility. The first classifier is served.
+
+    Parameters
+    ----------
+    depth, width, rate, steps : as in :class:`Deep`
+    strength : largest factor on the reversed gradient
+    """
+
+    name: ClassVar[str] = "mcd"
+    paper: ClassVar[str] = "Saito et al. 2018, Maximum classifier discrepancy for unsupervised domain adaptation"
+    limits: ClassVar[str] = "two classifiers can agree on the wrong side"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+
+    strength: float = knob(1.0, choices=(0.3, 1.0, 3.0))
+
+    def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
+        return nn.ModuleDict({"second": second(self.width, classes=classes)})
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        other, theirs = built(net, "second"), reversed_gradient(seen.ft, self.strength * ramp(batch.progress))
+        apart = (net.head.get_submodule("linear")(theirs).softmax(dim=1) - other(theirs).softmax(dim=1)).abs().mean()
+        labels = batch.y if batch.y.ndim == 1 else batch.y.argmax(dim=1)
+        return {"second": functional.cross_entropy(other(seen.fs), labels), "disagreement": -apart}
+
+
+def second(dim: int, *, classes: int) -> nn.Sequential:
+    """Return a second classifier of features (n, dim), of two layers, half of what is between them dropped, as in the authors' code of MDD."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(), nn.Linear(dim, classes))
+
+
+def disparity(ours: Tensor, ours_said: Tensor, theirs: Tensor, theirs_said: Tensor, *, margin: float) -> Tensor:
+    """Return margin * mean -log p'(said) over labelled cases (n, c), plus mean -log(1 - p'(said)) over the others (m, c), p' of logits.
+
+    >>> said = torch.tensor([0])
+    >>> round(disparity(torch.zeros(1, 2), said, torch.zeros(1, 2), said, margin=4.0).item(), 4)  # 5 log 2
+    3.4657
+    """
+    others = theirs.scatter(1, theirs_said[:, None], -torch.inf)
+    departing = theirs.logsumexp(dim=1) - others.logsumexp(dim=1)
+    return margin * functional.cross_entropy(ours, ours_said) + departing.mean()

@@ -1,0 +1,118 @@
+"""The net's own sure predictions as labels of the target: of all cases, class by class, and of distorted ones (CBST, FixMatch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from headstart.core import Batch, Net, Source
+from headstart.methods.method import knob
+from headstart.methods.model.co_tuning import Table
+from headstart.methods.needs import UNLABELLED
+from headstart.methods.relations.deep.deep import Deep, Seen, built, through
+
+ROUNDS = 10  # times in a training that the target is labelled anew
+
+
+@dataclass(frozen=True)
+class SelfTraining(Deep):
+    """Train on the surest share of the target, of each predicted class the same share, labelled anew in rounds (Zou et al. 2018, sec. 4).
+
+    Repairs a shift in steps: what is sure first pulls the rest along; by taking a share of each class, frequent ones do not swallow the others. Starts from
+    the head of the labelled cases. The share grows from ``first`` to ``last`` (20 % to 50 % as in the paper).
+
+    Parameters
+    ----------
+    depth, width, rate, steps : as in :class:`Deep`
+    first, last : shares of each predicted class that are labelled in the first and in the last round, 0..1
+    weight : of the target's loss
+    """
+
+    name: ClassVar[str] = "self-training"
+    paper: ClassVar[str] = "Zou et al. 2018, Unsupervised domain adaptation for semantic segmentation via class-balanced self-training"
+    limits: ClassVar[str] = "learns its own mistakes, and is the surer of them; needs a start that is right more often than not"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+
+    first: float = knob(0.2, choices=(0.1, 0.2, 0.4))
+    last: float = knob(0.5, choices=(0.5, 0.7, 0.9))
+    weight: float = knob(1.0, choices=(0.3, 1.0))
+
+    def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
+        return nn.ModuleDict({"labels": Table(np.zeros((0, classes)))})
+
+    def surveys(self, step: int, steps: int) -> bool:
+        return step < steps and step % max(1, steps // ROUNDS) == 0
+
+    def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
+        p = torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
+        if net.scaffold is not None:
+            net.scaffold["labels"] = Table(surest(p, self.first + (self.last - self.first) * progress).numpy())
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        labels = built(net, "labels")(batch.unlabelled_rows)
+        return {"own labels": -self.weight * (labels * functional.log_softmax(seen.zt, dim=1)).sum() / labels.sum().clamp_min(1.0)}
+
+
+@dataclass(frozen=True)
+class FixMatch(Deep):
+    """A sure prediction on a target case is the label of the same case distorted (Sohn et al. 2020, eqs. 3 and 4).
+
+    The distortion is half of the final features set to their mean, at random: activations are stored, so no other picture of a case is at hand, and the
+    stored copies that are augmented are of images only. That is weaker than the paper's, and works for texts and tables.
+
+    Parameters
+    ----------
+    depth, width, rate, steps : as in :class:`Deep`
+    sure : least probability that makes a label; .95 as in the paper
+    share : of the features that are dropped
+    weight : of the target's loss; 1 as in the paper
+    """
+
+    name: ClassVar[str] = "fixmatch"
+    paper: ClassVar[str] = "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"
+    limits: ClassVar[str] = "learns its own mistakes where it is sure of them; distorts features, not inputs"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+
+    sure: float = knob(0.95, choices=(0.8, 0.9, 0.95))
+    share: float = knob(0.5, choices=(0.3, 0.5, 0.7))
+    weight: float = knob(1.0, choices=(0.3, 1.0))
+
+    def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
+        bottleneck, linear = (net.head.get_submodule(name) for name in ("bottleneck", "linear"))
+        behind = net.body(batch.unlabelled)
+        centre = bottleneck.get_buffer("centre")
+        distorted = linear(bottleneck(centre + functional.dropout(behind - centre, self.share)))
+        return {"own labels": self.weight * consistency(seen.zt.detach(), distorted.float(), sure=self.sure)}
+
+
+def consistency(weak: Tensor, strong: Tensor, *, sure: float) -> Tensor:
+    """Return the cross entropy of logits ``strong`` (n, c) with the classes of ``weak`` (n, c), over all n; a case counts where weak's probability is ``sure``.
+
+    >>> consistency(torch.tensor([[9.0, 0.0], [0.1, 0.0]]), torch.zeros(2, 2), sure=0.95)  # log 2, of one of two cases
+    tensor(0.3466)
+    """
+    p, labels = weak.softmax(dim=1).max(dim=1)
+    each = functional.cross_entropy(strong, labels, reduction="none")
+    counted: Tensor = (each * (p >= sure)).mean()
+    return counted
+
+
+def surest(p: Tensor, share: float) -> Tensor:
+    """Return (n, c): 1 for the predicted class of each case among the surest ``share`` of those predicted alike, at least one; other rows are 0.
+
+    >>> surest(torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]), 0.5).tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
+    sure, codes = p.max(dim=1)
+    rows = torch.zeros_like(p)
+    for c in range(p.shape[1]):
+        cases = (codes == c).nonzero()[:, 0]
+        best = cases[sure[cases].argsort(descending=True, stable=True)[: max(1, round(share * len(cases)))]]
+        rows[best, c] = 1.0
+    return rows
