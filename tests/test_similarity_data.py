@@ -13,8 +13,9 @@ import torch
 
 from headstart.core import InputError
 from headstart.similarity.comparison import compare
-from headstart.similarity.data import MEASURES
+from headstart.similarity.data import MEASURES, drawn, paired
 from headstart.similarity.measure import Evidence, Measure
+from headstart.similarity.two_sample import PAIRED, pool
 
 EVERY = pytest.mark.parametrize("measure", MEASURES, ids=lambda m: m.name)
 OF_FEATURES = [m for m in MEASURES if "x" in m.needs]
@@ -226,3 +227,18 @@ def test_what_cannot_be_compared_is_refused_in_one_line(given: dict[str, object]
     with pytest.raises(InputError) as error:
         compare(**{"x": X, "xs": X, "seed": 0, **given})  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+def test_measures_and_the_comparison_may_share_one_draw() -> None:
+    x, xs = samples(60, 70, 3)
+    seen = Evidence(x=x, xs=xs, seed=4)
+    found = compare(x, xs, seed=4, pools=(seen.shared(drawn), seen.shared(paired)))
+    assert asdict(found) == asdict(compare(x, xs, seed=4))
+    assert all(measure(seen) == measure(replace(seen)) for measure in OF_FEATURES)  # the copy draws anew
+
+
+def test_pairs_are_compared_of_the_cases_that_a_smaller_draw_would_take() -> None:
+    x, xs = samples(PAIRED + 200, PAIRED + 100, 2)
+    few = Evidence(x=x, xs=xs, seed=4).shared(paired)
+    assert (few.n, few.m) == (PAIRED, PAIRED)
+    assert np.array_equal(few.rows, pool(x, xs, seed=4, most=PAIRED).rows)

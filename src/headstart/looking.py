@@ -20,6 +20,7 @@ from headstart.similarity import MEASURES
 from headstart.similarity.architecture import ArchitectureFit, architecture_fit
 from headstart.similarity.cka import cka_map
 from headstart.similarity.comparison import compare
+from headstart.similarity.data import drawn, paired
 from headstart.similarity.feature import credit_left_out
 from headstart.similarity.label_names import Embed, class_names, embedder, label_meaning, nearest
 from headstart.similarity.measure import Evidence, Kind
@@ -94,7 +95,9 @@ class Onlooker:
             xs = np.asarray(other[2].array(View("pooled", source.name, (len(source.stages),))))
             beside = _of_data(task, x, y, other[0], xs, seed=seed)
             scores += [measure(beside) for measure in MEASURES.values() if measure.view == "data" or "ys" in measure.needs]
-            words = compare(x, xs, y=beside.y, ys=beside.ys, labels=beside.labels, source_labels=beside.source_labels, seed=seed).in_words()
+            made = beside.shared(drawn), beside.shared(paired)
+            named = {"labels": beside.labels, "source_labels": beside.source_labels}
+            words = compare(x, xs, y=beside.y, ys=beside.ys, **named, seed=seed, pools=made).in_words()
         curve = () if y is None else _curve(activations, y, _kind(task), evidence)
         errors = {s.stage: (s.score.value, standard_error(s.score)) for s in curve}
         cost = known(self.views.store.root).get(source.weights_sha256)

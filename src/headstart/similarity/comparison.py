@@ -12,7 +12,7 @@ from headstart.core import InputError
 from headstart.similarity.data import KID, Frechet, frechet_test, kid
 from headstart.similarity.label_shift import LabelShift, classes_shared, label_shift
 from headstart.similarity.marginals import FeatureTests, MomentShifts, feature_tests, moment_shifts
-from headstart.similarity.two_sample import MOST, PAIRED, TwoSample, classifier_test, energy, mmd, one_thread, permutation_test, pool, sliced_wasserstein
+from headstart.similarity.two_sample import MOST, PAIRED, Pool, TwoSample, classifier_test, energy, mmd, one_thread, permutation_test, pool, sliced_wasserstein
 
 FEWEST = 10  # cases of each; below, no test of this file finds anything
 SLOW = 99  # permutations of what is computed anew for each
@@ -94,6 +94,7 @@ def compare(
     labels: Sequence[str] = (),
     source_labels: Sequence[str] = (),
     seed: int,
+    pools: tuple[Pool, Pool] | None = None,
 ) -> DomainComparison:
     """Compare target x (n, d) with source xs (m, d), and their labels where both have some. n and m may differ.
 
@@ -103,6 +104,7 @@ def compare(
     Parameters
     ----------
     y, ys : (n,), (m,) class codes into ``labels`` and ``source_labels``, which name the classes; ``source_labels`` may be left out where they are the same
+    pools : what :func:`headstart.similarity.data.drawn` and ``paired`` drew of x and xs with that seed, where measures have made them; ``None`` draws
 
     Raises
     ------
@@ -123,8 +125,8 @@ def compare(
     if y is not None and ys is not None:
         shift = label_shift(np.asarray(y), np.asarray(ys), labels=names, source_labels=source_names, seed=seed)
     with one_thread():
-        rows = pool(x, xs, seed=seed, most=MOST)
-        few = rows.first(PAIRED)
+        rows = pool(x, xs, seed=seed, most=MOST) if pools is None else pools[0]
+        few = rows.first(PAIRED) if pools is None else pools[1]
         return DomainComparison(
             n=len(x),
             m=len(xs),

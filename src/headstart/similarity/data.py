@@ -139,6 +139,16 @@ BIASED = "Above 0 by chance, the more so the fewer cases there are: compare it w
 ONE_BY_ONE = "Looks at features one by one: a correlation that turned is invisible. The median hides a few features that moved far."
 
 
+def drawn(evidence: Evidence) -> Pool:
+    """Return what single features are read of: at most 2,000 cases of each sample."""
+    return pool(*_both(evidence), seed=evidence.seed, most=MOST)
+
+
+def paired(evidence: Evidence) -> Pool:
+    """Return the part of :func:`drawn` whose cases are compared pair by pair: at most 1,000 of each sample."""
+    return evidence.shared(drawn).first(PAIRED)
+
+
 def _between(
     name: str,
     value: Callable[[Pool], Found],
@@ -146,15 +156,15 @@ def _between(
     unit: str,
     paper: str,
     limits: str,
-    most: int = PAIRED,
+    draw: Callable[[Evidence], Pool] | None = None,
     ignores: frozenset[Ignores] = STANDARDISED,
     at_identity: float | None = 0.0,
 ) -> Measure:
-    """Return a measure between two samples of features, at most ``most`` cases of each; ``n`` of its score counts the cases of both that were used."""
+    """Return a measure between two samples of features as ``draw`` draws them, :func:`paired` by default; ``n`` of its score counts the cases of both."""
 
     def compute(evidence: Evidence) -> Score:
         with one_thread():
-            pooled = pool(*_both(evidence), seed=evidence.seed, most=most)
+            pooled = evidence.shared(draw or paired)
             found, interval = value(pooled)
         return Score(name, found, interval, pooled.n + pooled.m, unit, "data", higher_is_closer=False)
 
@@ -245,7 +255,7 @@ MEASURES = (
             unit=unit,
             paper="Student's moments, feature by feature; median of the absolute differences",
             limits=f"{BIASED} {ONE_BY_ONE}",
-            most=MOST,
+            draw=drawn,
         )
         for moment, (name, unit) in enumerate(
             (("mean", "joint standard deviations, 0..2"), ("variance", "joint variances, 0..2"), ("skew", "skewness"), ("kurtosis", "excess kurtosis"))
@@ -257,7 +267,7 @@ MEASURES = (
         unit="0..1",
         paper="Kolmogorov-Smirnov tests, corrected as in Benjamini & Hochberg 1995 at 5 %",
         limits="A test's power grows with the number of cases: with many, differences that do not matter count, with few, none does.",
-        most=MOST,
+        draw=drawn,
     ),
     _between(
         "largest KS distance",
@@ -265,7 +275,7 @@ MEASURES = (
         unit="0..1",
         paper="Kolmogorov-Smirnov distance; Massart 1990 for the interval",
         limits="One feature decides, and the largest of many is large by chance.",
-        most=MOST,
+        draw=drawn,
     ),
     Measure(
         "label shift",
