@@ -36,6 +36,7 @@ def short_plan() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trying, "TIERS", ((0.0, ("coral", "ot-linear", "subspace-alignment", "nn-weights", "em")),))
         patch.setattr(trying, "RAW", {"tabular": ()})
+        patch.setattr(trying, "PER_DEEP", 1e9)
         patch.setattr(differences, "MAPPED", 30)
         yield
 
@@ -209,3 +210,62 @@ def test_a_class_that_the_source_lacks_is_told_and_a_mere_shift_is_not() -> None
     named = [int(label.removeprefix("row ")) - 1 for label in open_set.labels]
     assert np.mean(y[named] == 0) >= 0.8
     assert "open set" not in {w.kind for w in hs.adapt(source, whole, budget=BUDGET, seed=0).warned}
+
+
+def some(target: hs.Task, *, step: int = 2) -> hs.Task:
+    """The same with every so many-th label."""
+    y = [label if i % step == 0 else None for i, label in enumerate(target.target.y or ())]
+    return dataclasses.replace(target, target=dataclasses.replace(target.target, y=y), labels=())
+
+
+def test_a_concept_that_shifted_is_learned_from_a_few_labels(moved: tuple[hs.Task, hs.Task]) -> None:
+    """The classes changed their names: nothing that aligns helps, what learns from target labels does."""
+    swapped = table("there", even(90), seed=2)
+    other = {"ant": "bee", "bee": "cat", "cat": "ant"}
+    swapped = dataclasses.replace(swapped, target=dataclasses.replace(swapped.target, y=[other[str(v)] for v in swapped.target.y or ()]))
+    found = hs.adapt(moved[0], some(swapped), budget=BUDGET, seed=0, target_labels="some")
+    scores = {c.name: c.target_score.value for c in found.candidates if c.target_score is not None}
+    assert scores[SOURCE_ONLY] < 0.1
+    assert scores["em"] < 0.3
+    assert scores["labelled target only"] > 0.9
+    assert found.verdict.decision == "adapt"
+    assert found.shipped in {"labelled target only", "easyadapt", "tradaboost"}
+
+
+def test_a_hopeless_target_is_not_called_worth_adapting_to(moved: tuple[hs.Task, hs.Task]) -> None:
+    """Labels that have nothing to do with the columns: no candidate is better than another, and none is claimed to be."""
+    lost = table("there", even(90), seed=2, move=1.0)
+    shuffled = [NAMES[k] for k in np.random.default_rng(5).permutation(even(90))]
+    lost = dataclasses.replace(lost, target=dataclasses.replace(lost.target, y=shuffled))
+    found = hs.adapt(moved[0], some(lost), budget=BUDGET, seed=0, target_labels="some")
+    assert found.verdict.decision != "adapt"
+    assert found.verdict.interval[0] < 0.0
+
+
+def test_shares_that_shifted_are_corrected_by_what_estimates_them() -> None:
+    """Classes that overlap, nine to one in the target: with the shares known, fewer of the rare class are named wrongly."""
+
+    def near(name: str, y: np.ndarray, seed: int) -> hs.Task:
+        x = np.random.default_rng(seed).normal(size=(len(y), 2)) + 1.2 * y[:, None]
+        return hs.Task("classification", "tabular", hs.Domain(name, [{"a": float(a), "b": float(b)} for a, b in x], [NAMES[k] for k in y]), NAMES[:2])
+
+    y = (np.arange(400) % 10 == 0).astype(int)
+    target = near("there", y, 2)
+    found = hs.adapt(near("here", np.arange(300) % 2, 1), target, budget=BUDGET, seed=0, read_labels=True)
+    warned = {w.kind for w in found.warned}
+    assert "label shift" in warned
+    rate = {r.label: r for r in found.rates}["bee"]
+    assert rate.estimated is not None
+    assert abs(rate.estimated - 0.1) < 0.06
+
+
+def test_a_trained_method_is_shipped_and_read_back(moved: tuple[hs.Task, hs.Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "TIERS", ())
+    monkeypatch.setattr(trying, "PER_DEEP", 3600.0)
+    monkeypatch.setattr(trying, "SAFEST", ("deep-coral",))
+    found = hs.adapt(*moved, budget=BUDGET, seed=0, out=tmp_path / "run")
+    assert [c.name for c in found.candidates if c.level == "relation"] == ["trained head", "deep-coral"]
+    assert found.choice.candidate == "deep-coral" or found.shipped == SOURCE_ONLY
+    assert found.after is not None
+    rows = list(moved[1].target.x)[:5]
+    assert hs.load(tmp_path / "run").predict(rows) == found.predict(rows)

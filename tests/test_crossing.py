@@ -23,6 +23,7 @@ def short_plan() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trying, "TIERS", ((0.0, ("coral", "nn-weights")),))
         patch.setattr(trying, "RAW", {"image": (), "text": ("linear",), "tabular": ()})
+        patch.setattr(trying, "PER_DEEP", 1e9)
         patch.setattr(differences, "MAPPED", 30)
         patch.setenv("COLUMNS", "200")
         yield
@@ -151,6 +152,9 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     assert refused(table, *out).startswith("1 domain was given; a source and a target are needed")
     assert refused(table, folder, *out) == "Some domains are folders and others files. Give folders of images, or tables, the target last."
     assert refused(table, tmp_path / "gone.csv", *out).endswith("gone.csv does not exist. Give folders of images, or tables, the target last.")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text("{}")
+    assert "old is a finished run: a model without its data" in refused(tmp_path / "old", folder, *out)
     assert "so --target is needed" in refused(table, table, *out)
     assert "--text, --target and --kind are for tables" in refused(folder, folder, "--target", "y", *out)
     assert refused(table, table, "--target-labels", "all", *out) == "--target-labels all is unknown. Say none (the default) or some."

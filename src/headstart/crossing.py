@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     import headstart as hs
 
 SHOWN = 12  # candidates in the table
+MEANINGS = {
+    "source": "held-out cases of the source",
+    "changed": "target cases whose class is another than by source only",
+    "validators": "mean rank of what they say",
+    "on target": "labelled cases that it was not trained on",
+    "scored": "on labels read at the end",
+}
 
 
 @dataclass(frozen=True)
@@ -84,11 +91,15 @@ def domains_of(asked: Crossing) -> tuple[list[hs.Task], hs.Task]:
     import headstart as hs
     from headstart.core import InputError
     from headstart.modality.table import target_from_table
+    from headstart.runs import RUN_FILE
 
     *paths, last = asked.domains
     missing = next((path for path in asked.domains if not path.exists()), None)
     if missing is not None:
         raise InputError(f"{missing} does not exist. Give folders of images, or tables, the target last.")
+    run = next((path for path in asked.domains if (path / RUN_FILE).exists()), None)
+    if run is not None:
+        raise InputError(f"{run} is a finished run: a model without its data, and adapting takes labelled data. Give the folder or the table it was made from.")
     if len({path.is_dir() for path in asked.domains}) > 1:
         raise InputError("Some domains are folders and others files. Give folders of images, or tables, the target last.")
     if last.is_dir():
@@ -134,16 +145,17 @@ def _candidates(found: Adaptation) -> Table:
     shown = _ordered(found)[:SHOWN]
     columns: dict[str, Callable[[Candidacy], str]] = {
         "candidate": lambda one: ("* " if one.name == found.choice.candidate else "") + one.name,
-        "held-out source": lambda one: f"{one.source_score.value:.3f}" if one.source_score else "",
-        "target changed": lambda one: "" if one.changed is None else f"{one.changed:.0%}",
+        "source": lambda one: f"{one.source_score.value:.3f}" if one.source_score else "",
+        "changed": lambda one: "" if one.changed is None or one.target_score is not None else f"{one.changed:.0%}",
         "validators": lambda one: "" if (rank := mean_rank(one)) is None else f"{rank:.1f}",
         "on target": lambda one: "" if one.target_score is None else with_interval(one.target_score),
         "gain": _gain,
-        "scored at the end": lambda one: "" if one.scored is None else with_interval(one.scored),
+        "scored": lambda one: "" if one.scored is None else with_interval(one.scored),
     }
     kept = {title: column for title, column in columns.items() if any(column(one) for one in shown)}
-    means = f"{found.metric}, 90 % intervals" + ("; validators: mean rank of what they say" if "validators" in kept else "")
-    table = Table(*kept, title=f"Candidates: {means}", title_justify="left", box=SIMPLE, **NARROW)
+    table = Table(*kept, title=f"Candidates: {found.metric}, 90 % intervals", title_justify="left", box=SIMPLE, **NARROW)
+    meaning = "; ".join(f"{title}: {words}" for title, words in MEANINGS.items() if title in kept)
+    table.caption, table.caption_justify = meaning, "left"
     for one in shown:
         table.add_row(*(column(one) for column in kept.values()), style="dim" if one.collapsed else None)
     return table

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.activations.engines import is_out_of_memory, tune_allocator
-from headstart.core import Batch, InputError, Net, mean_over_positions
+from headstart.core import Batch, InputError, Net
 from headstart.freezing import Learner, learners, set_modes
 from headstart.keeping import Checkpoint, Progress, Settings
 from headstart.methods.method import Criterion, Method, target_loss
@@ -132,10 +132,14 @@ def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
 
 
 def hidden(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
-    """Return what the net's head sees (n, d), its mean over positions, for activations ``x`` (n, ...), in evaluation mode."""
-    net.eval()
-    with torch.inference_mode():
-        parts = [mean_over_positions(net.body(_tensor(x, np.arange(i, min(i + batch, len(x)))))) for i in range(0, len(x), batch)]
+    """Return what the net's last linear layer sees (n, d) of activations ``x`` (n, ...), in evaluation mode."""
+    parts: list[Tensor] = []
+    last = [m for m in net.head.modules() if isinstance(m, nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda module, given: parts.append(given[0]))
+    try:
+        predict_logits(net, x, batch=batch)
+    finally:
+        hook.remove()
     return torch.cat(parts).double().numpy()
 
 

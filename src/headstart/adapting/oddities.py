@@ -96,7 +96,7 @@ def of_classes(ground: Ground, reference: Tried) -> tuple[list[Warned], dict[int
     if absent:
         names = tuple(domains.task.labels[k] for k in absent)
         most = max(estimated[k][2] for k in absent)
-        words = f"{domains.names[-1]} seems to hold no {', no '.join(names)}: estimated at most {most:.1%} each. Aligning the whole then pulls others there."
+        words = f"Source only finds no {', no '.join(names)} in {domains.names[-1]} (at most {most:.1%} each): absent, or too unlike the source's to be seen."
         out.append(Warned("partial", words, names, "shares of greatest likelihood, bootstrapped"))
     if p < SURE:
         moved = sorted(range(c), key=lambda k: -abs(estimated[k][0] - source[k]))[:3]

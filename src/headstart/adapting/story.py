@@ -11,7 +11,7 @@ from headstart.adapting.choosing import Chosen
 from headstart.adapting.domains import Domains
 from headstart.adapting.ground import Ground, choose_network
 from headstart.adapting.telling import Outcome, findings
-from headstart.adapting.trying import Trials, Tried, closed, held_score, source_heads, target_splits
+from headstart.adapting.trying import Trials, Tried, closed, deep, held_score, source_heads, target_splits
 from headstart.evidence import THINGS
 
 
@@ -55,10 +55,13 @@ def story(ground: Ground, asked: Asked, warned: Sequence[Warned]) -> Adaptation:
 def _chosen(ground: Ground, trials: Trials, reference: Tried, network: str, asked: Asked) -> Chosen:
     entries = closed(ground, reference, network, asked.labels)
     trials.run(entries, deadline=ground.begin("closed", "closed-form adaptation", len(entries)))
-    ground.begin("choose", "choosing")
+    looped = deep(ground, reference, network, asked.labels)
+    if looped:
+        trials.run(looped, deadline=ground.begin("deep", "trained adaptation", len(looped)))
+    deadline = ground.begin("choose", "choosing")
     if asked.labels == "some":
-        return choosing.tested(ground, trials, reference, margin=asked.margin)
-    return choosing.foretold(ground, trials, reference, margin=asked.margin)
+        return choosing.tested(trials, reference, margin=asked.margin)
+    return choosing.foretold(trials, reference, network, margin=asked.margin, deadline=deadline)
 
 
 def _alike(sides: Sequence[Side], apart: Distance | None) -> str:

@@ -15,12 +15,14 @@ from typing import Literal
 import numpy as np
 
 from headstart.adaptation import SOURCE_ONLY, Labels
-from headstart.adapting.ground import Ground, hash_of, stratified_by
+from headstart.adapting.ground import HALF, Ground, hash_of, stratified_by
 from headstart.core import InputError
 from headstart.evaluate import Split, folds, score
 from headstart.learner import Candidate, Fitted, Target, learn, with_params
 from headstart.methods import SIMPLE, Method, Probe, ProbeRegressor, space
+from headstart.methods.needs import unmet
 from headstart.methods.relations import REGRESSIONS, RELATIONS, Mapped
+from headstart.methods.relations.deep import DEEP, SourceOnly
 from headstart.methods.relations.door import proba_of
 from headstart.methods.relations.label_shift import LabelShift
 from headstart.methods.relations.related import Related, weighs
@@ -35,6 +37,8 @@ TIERS = (
     (300.0, ("ot", "ot-class")),
 )
 RAW = {"image": ("linear", "svm"), "text": ("linear", "svm"), "tabular": ("boosting", "svm", "forest")}  # models of raw inputs, beside heads on features
+SAFEST = ("mcc", "deep-coral", "dan", "jan", "dann", "cdan")  # of trained ones, by how often they fell below source only under unsupervised choice elsewhere
+PER_DEEP = 20.0  # seconds of budget for each
 PAIRED = frozenset({"ot", "ot-entropic", "ot-class", "kmm"})  # hold a number for each pair of cases
 MOST_PAIRED = 5000  # cases of either domain that such a method is tried on
 JOINED, TARGET_ONLY = "source + labelled target", "labelled target only"
@@ -118,8 +122,8 @@ class Trials:
     def refer(self) -> Tried:
         """Name the best of the heads on source cases alone "source only"; return it.
 
-        The first one, ridge on final features, which relation-level methods put on theirs, unless another is better on held-out source cases by more than a
-        standard error of the difference: then a gain is that of adapting, and not of another head.
+        The first one, ridge on final features, which relation-level methods put on theirs, unless another is better on held-out source cases beyond chance:
+        then a gain is that of adapting, and not of another head.
 
         Raises
         ------
@@ -148,6 +152,32 @@ class Trials:
             return learn(entry.candidate, self.ground.views, rows, domains.y, **given, target=target, deadline=deadline)  # type: ignore[arg-type]
         with one_thread():
             return learn(entry.candidate, self.ground.views, rows, domains.y, **given, target=target)  # type: ignore[arg-type]
+
+    def back(self, one: Tried, *, deadline: float) -> np.ndarray:
+        """Return the classes (n,) of held-out source cases that the candidate gives once it is trained back: on the target's cases as it named them.
+
+        Where it cannot be trained so, because it gave too few classes, all are called like the commonest one.
+        """
+        domains, entry, codes = self.ground.domains, one.entry, one.target.argmax(axis=1) if one.target is not None else np.zeros(0, dtype=np.intp)
+        y = domains.y.copy()
+        y[domains.target] = codes
+        rows = self._rows(entry, domains.known, None)
+        about = hash_of(self.ground, entry.candidate, rows, domains.known[:0], domains.held, related=True)
+
+        def make() -> np.ndarray:
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            given = {"classes": domains.classes, "seed": self.ground.seed, "settings": self.ground.settings, "deadline": deadline}
+            target = Target(rows) if entry.related else None
+            with one_thread():
+                fitted = learn(entry.candidate, self.ground.views, domains.target, y, **given, target=target)  # type: ignore[arg-type]
+                return fitted.output(self.ground.views.array(entry.candidate.view)[domains.held])
+
+        try:
+            said: np.ndarray = self.ground.ledger.outcome({**about, "back": codes.tolist()}, make)[0].argmax(axis=1)
+            return said
+        except (InputError, np.linalg.LinAlgError):
+            return np.full(len(domains.held), np.bincount(codes).argmax())
 
     def _rows(self, entry: Entry, known: np.ndarray, without: np.ndarray | None) -> np.ndarray:
         """The labelled rows that train it; those that share a group, or their content, with a row ``without`` are left out."""
@@ -206,7 +236,7 @@ def of_source(fitted: Fitted, x: np.ndarray) -> np.ndarray:
 
 
 def _beats(ground: Ground, one: Tried, other: Tried) -> bool:
-    """Whether it is better on held-out source cases by more than one standard error of the mean difference over cases; classes weigh alike."""
+    """Whether it is better on held-out source cases, one-sided at 5 %, by the mean difference over cases; classes weigh alike."""
     if one.held is None or other.held is None:
         return False
     y = ground.domains.y[ground.domains.held]
@@ -217,7 +247,7 @@ def _beats(ground: Ground, one: Tried, other: Tried) -> bool:
         each, weights = np.square(other.held[:, 0] - y) - np.square(one.held[:, 0] - y), np.ones(len(y))
     mean = float(np.average(each, weights=weights))
     error = float(np.sqrt(np.sum((weights / weights.sum()) ** 2 * (each - mean) ** 2)))
-    return mean > error
+    return mean > HALF * error
 
 
 def held_score(ground: Ground, one: Tried) -> float:
@@ -299,6 +329,21 @@ def closed(ground: Ground, reference: Tried, network: str, labels: Labels) -> li
         entries.append(dataclasses.replace(reference.entry, name=f"{SOURCE_ONLY}, {domain} alone", sources=(k,)))
         entries.append(related("coral", (k,), called=f"coral, {domain} alone"))
     return entries
+
+
+def deep(ground: Ground, reference: Tried, network: str, labels: Labels) -> list[Entry]:
+    """Return methods that train in the loop, as many as the budget pays for, after the same training without the target: those most often safe come first."""
+    if not network:
+        return []
+    source, every = ground.networks[network], reference.entry.sources
+    fits = 1 if labels == "none" else 1 + FOLDS
+    able = [kind for name, kind in DEEP.items() if not unmet(kind, source, classes=ground.domains.classes, unlabelled=True)]
+    able.sort(key=lambda kind: SAFEST.index(kind.name) if kind.name in SAFEST else len(SAFEST))
+    chosen = able[: ground.count(per=PER_DEEP * fits, low=0, high=len(able))]
+    if not chosen:
+        return []
+    plain = Entry("trained head", Candidate(SourceOnly(), source), every, related=False)
+    return [plain, *(Entry(kind.name, Candidate(kind(), source), every, related=True) for kind in chosen)]
 
 
 def _kind(ground: Ground) -> Literal["classification", "regression"]:
