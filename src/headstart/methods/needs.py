@@ -60,7 +60,7 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
     >>> unmet(CoTuning, Source("s", opener=lambda: Backbone({}, dim=1)), classes=2)
     "Method 'co-tuning' needs a source that comes with its own classifier; 's' is not one. Choose another method: headstart methods."
     """
-    for need in sorted(method.needs):
+    for need in sorted(method.needs, key=lambda need: (need != UNLABELLED, need)):  # why first: no source mends a missing domain
         words, holds = NEEDS[need]
         if need == UNLABELLED and not unlabelled:
             return f"Method {method.name!r} needs {words}; there are none. Move from one domain to another: headstart adapt."
