@@ -237,7 +237,7 @@ def _bench(world: World, *, seed: int) -> Bench:
     train, test = holdout(world.y[: world.n], seed=seed)
     table = {name: Source(name, dim=D, stages=("a", "b", "c")) for name in world.sources}
     arena = Quick(world, world.y, len(names), None, seed)  # type: ignore[arg-type]
-    search = Search(arena, (), "")
+    search = Search(arena, (), None)
     clock = Clock(BUDGET)
     inspection = Inspection(tuple(world.digests[: world.n]))
     bench = Bench(task, inspection, world.y, None, train, test, table, arena, search, clock, Silent(), seed, world.y, names, None)  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ def searched(folder: Any, *, views: int, seed: int, own: int = 1, apart: bool = 
     if tell is not None:
         noise.x[tell, :, 0] += 6.0 * y
     arena = Arena(noise, y, 2, Remembered(folder), seed)  # type: ignore[arg-type]
-    search = Search(arena, [(train[a], train[b]) for a, b in folds(y[train], seed=seed)], "")
+    search = Search(arena, [(train[a], train[b]) for a, b in folds(y[train], seed=seed)], None)
     bench = Bench(task, Inspection(()), y, None, train, test, {}, arena, search, Clock(60.0), Silent(), seed, y, ("0", "1"), None)  # type: ignore[arg-type]
     search.fixed([Candidate(Own(k)) for k in range(own)], deadline=np.inf)
     search.fixed([Candidate(Other(k), Source(f"s{k}" if apart else "s")) for k in range(1, views)], deadline=np.inf)

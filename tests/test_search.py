@@ -11,10 +11,11 @@ import pytest
 from sklearn.naive_bayes import GaussianNB
 
 from headstart.evaluate import folds
+from headstart.journal import Journal
 from headstart.learner import Candidate, learn
 from headstart.methods.method import Arm, Closed, Level, View, knob
 from headstart.result import Trial
-from headstart.search import Arena, Clock, Ledger, Search, storage_of
+from headstart.search import Arena, Clock, Ledger, Search
 
 Y = np.arange(60) % 2
 SIGNAL = (0.0, 0.5, 1.0, 1.0, 9.0, 9.0)  # distance of the two classes in each column, in standard deviations
@@ -52,7 +53,7 @@ class Planted:
 
 def search(folder: Path, *, seed: int = 0) -> Search:
     arena = Arena(Planted(), Y, 2, Ledger(folder / "folds"), seed)
-    return Search(arena, folds(Y, k=3, repeats=1, seed=0), storage_of(folder))
+    return Search(arena, folds(Y, k=3, repeats=1, seed=0), Journal.in_folder(folder, metric="balanced accuracy"))
 
 
 def columns(*which: int) -> list[Candidate]:

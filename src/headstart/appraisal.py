@@ -103,7 +103,7 @@ def assess(
         part, part_inspection = _training_part(task, inspection, seed=seed)
         given = {"folder": Path(scratch), "clock": Clock(math.inf), "observer": observer, "seed": seed, "engine": engine}
         bench = set_up(part, part_inspection, sources, **given, share=0.0)  # type: ignore[arg-type]
-        bench.search.on_trial, bench.search.storage = None, ""
+        bench.search.on_trial, bench.search.journal = None, None
         return _Appraiser(bench, second, task=data_sha256(task, inspection), n=len(task.target), began=began).story(anchor=anchor)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from headstart.activations.store import Store, default_root
 from headstart.choice import Chooser
 from headstart.core import InputError, Inspection, Source, Task
-from headstart.evaluate import Split, folds, holdout, strata
+from headstart.evaluate import Split, folds, holdout, metric, strata
 from headstart.evidence import joined_groups
+from headstart.journal import Journal
 from headstart.keeping import Settings
 from headstart.result import Step, Trial
-from headstart.search import Arena, Clock, Ledger, Search, storage_of
+from headstart.search import Arena, Clock, Ledger, Search
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
@@ -166,7 +167,7 @@ def set_up(
     chooser = Chooser(engine, task.target.x, inspection.digests, parts.y, parts.train, len(task.labels), store, folder, observer.say)
     views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
     arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups, settings)
-    search = Search(arena, (), storage_of(folder), on_trial=lambda t: observer.say(_line(t)))
+    search = Search(arena, (), Journal.in_folder(folder, metric=metric(len(task.labels))), on_trial=lambda t: observer.say(_line(t)))
     given = (parts.y, parts.groups, parts.train, parts.test, table, arena, search, clock, observer, seed, parts.strata, parts.names, chooser)
     bench = Bench(task, inspection, *given)
     views.progress = bench.progress

@@ -30,10 +30,11 @@ BORROWS = frozenset({"source.data", "source.labels"})
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with its settings, on a source or on none."""
+    """A method with its settings, on a source or on none; ``settings`` of its training, where they are not those of all."""
 
     method: Closed | Method
     source: Source | None = None
+    settings: Settings | None = None
 
     @property
     def arm(self) -> Arm:
@@ -52,8 +53,8 @@ class Candidate:
 
     @property
     def params(self) -> dict[str, Any]:
-        """Its hyperparameters by name."""
-        return {name: getattr(self.method, name) for name in space(self.method)}
+        """Its hyperparameters by name, and the settings of its training that are its own."""
+        return {name: getattr(self.method, name) for name in space(self.method)} | ((self.settings and self.settings.changed()) or {})
 
     def describe(self) -> dict[str, Any]:
         """Return what tells it from every other candidate, as plain values."""
@@ -62,6 +63,8 @@ class Candidate:
         plain = {"method": self.method.name, "source": weights, "params": self.params, "view": view}
         if self.source is not None and self.method.needs & BORROWS:
             plain["lent"] = self.source.data_sha256
+        if self.settings is not None:
+            plain["settings"] = dataclasses.asdict(self.settings)
         teacher = self.method.teacher if isinstance(self.method, Method) else None
         return plain if teacher is None else {**plain, "teacher": Candidate(*teacher).describe()}
 

@@ -5,6 +5,7 @@ Decisions depend on the inputs, the seed and the budget that was named, never on
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,11 @@ def transfer(
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine, settings=settings)
             result = _story(bench, methods=chosen, heads=own, margin=margin, command=command)
             if out is not None:
-                result.save(run.folder)
+                with run.alone():
+                    if run.finished:  # why: another process that ran the same command was first, and its files are whole
+                        return read_result(run.folder)
+                    result.save(run.folder)
+                shutil.rmtree(bench.arena.ledger.locks, ignore_errors=True)
         return result
 
 

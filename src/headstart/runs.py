@@ -15,11 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from headstart.adaptation import ADAPTATION_FILE
 from headstart.core import InputError, Inspection, Source, Task
 from headstart.result import RESULT_FILE, Provenance
 
-RUN_FILE = "run.json"
+RUN_FILE, NEW_FILE, LOCK_FILE = "run.json", "run.new", ".lock"
+OWN_FILES = frozenset({RUN_FILE, NEW_FILE, LOCK_FILE})  # that a folder just taken may hold
 LEAST_BUDGET = 10.0
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -99,17 +102,29 @@ class Run:
         mine = {**mine, "headstart": version("headstart")}
         path = self.folder / RUN_FILE
         try:
-            if path.exists():
-                self._same(mine, json.loads(path.read_text(encoding="utf-8")))
-                return
-            if self.folder.exists() and any(self.folder.iterdir()):
-                raise InputError(f"{self.folder} is not empty and holds no run of Headstart. Choose another --out, or empty it.")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(".new")
-            scratch.write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            scratch.replace(path)
+            if not path.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                foreign = any(found.name not in OWN_FILES for found in self.folder.iterdir())
+                if foreign and not path.exists():
+                    raise InputError(f"{self.folder} is not empty and holds no run of Headstart. Choose another --out, or empty it.")
+                with self.alone():
+                    self._take(path, mine)
+            self._same(mine, json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written ({error.strerror}). Choose another --out, or free space and rights there.") from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder: of several processes that run the same command one at a time is inside."""
+        with FileLock(self.folder / LOCK_FILE):
+            yield
+
+    def _take(self, path: Path, mine: Mapping[str, Any]) -> None:
+        """Write whose the folder is, unless another process has just done so."""
+        if not path.exists():
+            scratch = self.folder / NEW_FILE
+            scratch.write_text(json.dumps(mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            scratch.replace(path)
 
     def _same(self, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
         different = [key for key in mine if mine[key] != theirs.get(key)]

@@ -1,11 +1,13 @@
 """Search: spend a budget on candidates, and write every finished piece down.
 
-Each arm is one Optuna study in ``journal.sqlite``; each fold's probabilities are one file in ``folds/``, named by the content that made them.
-A run that was killed replays its decisions from both and computes only what is missing.
+Each method is one Optuna study in ``journal.sqlite``; each fold's probabilities are one file in ``folds/``, named by the content that made them.
+A run that was killed replays its decisions and computes only what is missing. Processes that run the same command share the folds: what one is
+at work on, the others leave to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -18,21 +20,27 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from headstart.core import InputError, Source
+from headstart.core import Source
 from headstart.evaluate import balanced_accuracy, r2, score
+from headstart.journal import Journal, distribution
 from headstart.keeping import Settings
 from headstart.learner import Candidate, Fitted, learn, with_params
-from headstart.methods.method import Arm, Closed, Knob, Method, space
+from headstart.methods.method import Arm, Closed, Method, space
 from headstart.result import Trial
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
 HOPELESS = ((1, 0.10), (2, 0.03))
 ATTEMPTS = 16
+
+
+class Busy(RuntimeError):
+    """Another process is at work on what was asked for."""
 
 
 @dataclass
@@ -58,19 +66,40 @@ class Clock:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Finished folds on disk: an atomic file each, named by the hash of everything that determines it."""
+    """Finished folds on disk: an atomic file each, named by the hash of everything that determines it.
+
+    Whoever makes one holds its lock, which the system gives back when a process dies; locks lie in a folder beside, see :attr:`locks`.
+    """
 
     folder: Path
 
-    def outcome(self, key: Mapping[str, Any], make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-        """Return the stored probabilities and the seconds they took, or make and store them."""
-        path = self.folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.npz"
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks; nothing in it is worth keeping."""
+        return self.folder.with_name(f"{self.folder.name}.locks")
+
+    def outcome(self, key: Mapping[str, Any], make: Callable[[], np.ndarray], *, patience: float = -1.0) -> tuple[np.ndarray, float]:
+        """Return the stored probabilities and the seconds they took, or make and store them.
+
+        Raises ``Busy`` where another process is at work on them and has not finished within ``patience`` seconds; a negative one waits as long as it takes.
+        """
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        path = self.folder / f"{name}.npz"
         if (stored := _stored(path)) is not None:
             return stored
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.locks.mkdir(exist_ok=True)
+        try:
+            with FileLock(self.locks / name, timeout=patience):
+                stored = _stored(path)
+                return self._made(path, make) if stored is None else stored
+        except Timeout:
+            raise Busy from None
+
+    def _made(self, path: Path, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
         began = time.monotonic()
         proba = make()
         seconds = time.monotonic() - began
-        self.folder.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with scratch.open("wb") as file:
@@ -104,22 +133,33 @@ class Arena:
 
     def fitted(self, candidate: Candidate, rows: np.ndarray, *, deadline: float) -> Fitted:
         """Return the candidate fitted on those rows. Raises ``OutOfTime``."""
-        given = {"classes": self.classes, "seed": self.seed, "groups": self.groups, "settings": self.settings}
+        given = {"classes": self.classes, "seed": self.seed, "groups": self.groups, "settings": candidate.settings or self.settings}
         return learn(candidate, self.views, rows, self.y, **given, deadline=deadline)  # type: ignore[arg-type]
 
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
         """Return the probabilities (n_test, c), or numbers (n_test, 1), of one fold and the seconds they took. Raises ``OutOfTime``."""
+        try:
+            return self._fold(candidate, train, test, deadline=deadline, patience=-1.0 if deadline == np.inf else max(0.0, deadline - time.monotonic()))
+        except Busy:
+            raise OutOfTime from None
+
+    def idle_score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
+        """Return what :meth:`score` does; raises ``Busy`` at once where another process is at work on that fold."""
+        output, seconds = self._fold(candidate, train, test, deadline=deadline, patience=0.0)
+        return score(self.y[test], output, classes=self.classes), seconds
+
+    def _fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float, patience: float) -> tuple[np.ndarray, float]:
         groups = None if self.groups is None else self.groups[train].tolist()
         rows = [[self.views.digests[i] for i in train], self.y[train].tolist(), groups, [self.views.digests[i] for i in test]]
         key = {"candidate": candidate.describe(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), "seed": self.seed}
-        key |= {"settings": changed} if (changed := self.settings.changed()) else {}
+        key |= {"settings": changed} if candidate.settings is None and (changed := self.settings.changed()) else {}
 
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
             return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.served)[test])
 
-        return self.ledger.outcome(key, make)
+        return self.ledger.outcome(key, make, patience=patience)
 
     def score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
         """Return the score of one fold, 0..1, and the seconds it took."""
@@ -133,7 +173,7 @@ class Search:
 
     arena: Arena
     folds: Sequence[tuple[np.ndarray, np.ndarray]]
-    storage: str
+    journal: Journal | None
     on_trial: Callable[[Trial], None] | None = None
     trials: list[Trial] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
@@ -168,14 +208,14 @@ class Search:
     def fixed(self, candidates: Iterable[Candidate], *, deadline: float, rival: Trial | None = None) -> None:
         """Try those candidates in that order; settings already tried are passed over."""
         for candidate in candidates:
-            if not self._tried(candidate) and not self._try(candidate, deadline=deadline, rival=rival):
+            if self.tried(candidate) is None and not self.attempt(candidate, deadline=deadline, give_up=lambda scores: _hopeless(scores, rival)):
                 return
 
     def propose(self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None) -> None:
         """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
         for turn in range(count):
             candidate = self._ask(template, sources, turn=turn)
-            if candidate is None or not self._try(candidate, deadline=deadline, rival=rival):
+            if candidate is None or not self.attempt(candidate, deadline=deadline, give_up=lambda scores: _hopeless(scores, rival)):
                 return
 
     def decline(self, trial: Trial, reason: str) -> None:
@@ -187,7 +227,7 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        spaces = {name: _distribution(k) for name, k in space(template).items()}
+        spaces = {name: distribution(k) for name, k in space(template).items()}
         named = {"none" if s is None else s.name: s for s in sources}
         spaces["source"] = optuna.distributions.CategoricalDistribution(tuple(named))
         seed = int.from_bytes(hashlib.sha256(f"{self.arena.seed}/{template.name}/{turn}".encode()).digest()[:4], "big")
@@ -199,33 +239,28 @@ class Search:
         for _ in range(ATTEMPTS):
             params = dict(study.ask(spaces).params)
             candidate = Candidate(with_params(template, {k: v for k, v in params.items() if k != "source"}), named[params["source"]])
-            if not self._tried(candidate):
+            if self.tried(candidate) is None:
                 return candidate
         return None
 
-    def _tried(self, candidate: Candidate) -> bool:
-        about = candidate.describe()
-        return any(c.describe() == about for c in self.candidates)
+    def tried(self, candidate: Candidate) -> Trial | None:
+        """Return the trial of those settings, or ``None``."""
+        wanted = candidate.describe()
+        return next((trial for trial, one in zip(self.trials, self.candidates, strict=True) if one.describe() == wanted), None)
 
-    def _try(self, candidate: Candidate, *, deadline: float, rival: Trial | None) -> bool:
-        """Run one trial fold by fold; return whether there was time for it."""
-        scores: list[float] = []
-        spent = 0.0
-        status, reason = "complete", ""
+    def attempt(self, candidate: Candidate, *, deadline: float, give_up: Callable[[Sequence[float]], str]) -> bool:
+        """Run one trial and keep it; return whether there was time for it.
+
+        ``give_up`` is asked after each fold but the last, in their order, with the scores so far, and says why the others are not worth it, or "".
+        """
         try:
-            for k, (train, test) in enumerate(self.folds):
-                score, seconds = self.arena.score(candidate, train, test, deadline=deadline)
-                scores.append(score)
-                spent += seconds
-                reason = _hopeless(scores, rival) if k + 1 < len(self.folds) else ""
-                if reason:
-                    status = "stopped"
-                    break
+            scores, spent, reason = self._run(candidate, deadline=deadline, give_up=give_up)
         except OutOfTime:
             self.ran_out = True
             return False
         source = None if candidate.source is None else candidate.source.name
-        trial = Trial(len(self.trials), candidate.arm, candidate.method.name, source, candidate.params, tuple(scores), status, reason)  # type: ignore[arg-type]
+        status: Literal["complete", "stopped"] = "stopped" if reason else "complete"
+        trial = Trial(len(self.trials), candidate.arm, candidate.method.name, source, candidate.params, tuple(scores), status, reason)
         self.trials.append(trial)
         self.candidates.append(candidate)
         self.seconds[trial.number] = spent
@@ -234,19 +269,30 @@ class Search:
             self.on_trial(trial)
         return True
 
-    def _journal(self, trial: Trial, candidate: Candidate, seconds: float) -> None:
-        """Write the finished trial into the arm's study, once; without ``storage`` nothing is written."""
-        if not self.storage:
-            return
-        import optuna
+    def _run(self, candidate: Candidate, *, deadline: float, give_up: Callable[[Sequence[float]], str]) -> tuple[list[float], float, str]:
+        """Return scores in the folds' order up to where the trial was given up, the seconds they took, and why. Folds in other processes' hands come last."""
+        known: dict[int, tuple[float, float]] = {}
+        scores: list[float] = []
+        reason = ""
+        while len(scores) < len(self.folds) and not reason:
+            if len(scores) in known:
+                scores.append(known[len(scores)][0])
+                reason = give_up(scores) if len(scores) < len(self.folds) else ""
+                continue
+            for k in (k for k in range(len(self.folds)) if k not in known):
+                with contextlib.suppress(Busy):
+                    known[k] = self.arena.idle_score(candidate, *self.folds[k], deadline=deadline)
+                    break
+            else:
+                known[len(scores)] = self.arena.score(candidate, *self.folds[len(scores)], deadline=deadline)
+        return scores, sum(known[k][1] for k in range(len(scores))), reason
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(study_name=trial.method, storage=self.storage, direction="maximize", load_if_exists=True)
-        if any(t.user_attrs.get("number") == trial.number for t in study.get_trials(deepcopy=False)):
-            return
-        spaces: dict[str, optuna.distributions.BaseDistribution] = {name: _distribution(k) for name, k in space(candidate.method).items()}
-        attributes = {"number": trial.number, "source": trial.source, "folds": list(trial.folds), "status": trial.status, "seconds": seconds}
-        study.add_trial(optuna.trial.create_trial(params=dict(trial.params), distributions=spaces, value=trial.score, user_attrs=attributes))
+    def _journal(self, trial: Trial, candidate: Candidate, seconds: float) -> None:
+        """Write the finished trial into the study of its method; without a journal nothing is written."""
+        if self.journal is not None:
+            known = {name: distribution(k) for name, k in space(candidate.method).items()}
+            params = {name: value for name, value in trial.params.items() if name in known}
+            self.journal.write(trial, study=trial.method, params=params, distributions=known, seconds=seconds)
 
 
 def _stored(path: Path) -> tuple[np.ndarray, float] | None:
@@ -266,23 +312,3 @@ def _hopeless(scores: Sequence[float], rival: Trial | None) -> str:
     gap = float(np.mean(rival.folds[:k]) - np.mean(scores))
     margin = next((m for folds, m in reversed(HOPELESS) if k >= folds), np.inf)
     return f"{gap:.3f} behind trial {rival.number} after {k} of its folds" if gap > margin else ""
-
-
-def _distribution(knob: Knob) -> Any:
-    import optuna
-
-    if knob.choices:
-        return optuna.distributions.CategoricalDistribution(knob.choices)
-    return optuna.distributions.FloatDistribution(knob.low, knob.high, log=knob.log)
-
-
-def storage_of(folder: Path) -> str:
-    """Return the address of the journal in ``folder`` for Optuna, and make the folder. Raises ``InputError`` where it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}). Choose another --out, or free space and rights there.") from None
-    return f"sqlite:///{(folder / 'journal.sqlite').resolve()}"
