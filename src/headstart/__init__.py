@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headstart.result import Result as Result
     from headstart.runs import parse_budget as parse_budget
     from headstart.several import multitask as multitask
+    from headstart.terms import Terms as Terms
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOME = {
     "Settings": "keeping",
     "Source": "core",
     "Task": "core",
+    "Terms": "terms",
     "TransferClassifier": "estimator",
     "adapt": "adapting",
     "assess": "appraisal",
@@ -77,6 +79,7 @@ __all__ = [
     "Settings",
     "Source",
     "Task",
+    "Terms",
     "TransferClassifier",
     "adapt",
     "assess",

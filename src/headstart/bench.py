@@ -121,6 +121,14 @@ class Bench:
         pairs = folds(names, groups=groups, k=k, repeats=repeats, seed=seed)
         return [(rows[a], rows[b]) for a, b in pairs]
 
+    def divided(self, repeats: int, k: int | float) -> list[Split]:
+        """Return repeated folds of the training part, or one split of it that validates on a share ``k`` below 1, groups whole."""
+        if k >= 1:
+            return self.folds(repeats=repeats, seed=self.seed, k=int(k))
+        groups = None if self.groups is None else self.groups[self.train]
+        a, b = holdout([self.strata_names[c] for c in self.strata[self.train]], groups=groups, share=k, seed=self.seed)
+        return [(self.train[a], self.train[b])]
+
 
 @dataclass(frozen=True)
 class Division:
@@ -157,8 +165,12 @@ def set_up(
     engine: str,
     share: float = TEST_SHARE,
     settings: Settings = PLAIN,
+    divisions: tuple[int, int | float] = (1, FOLDS),
 ) -> Bench:
-    """Return a bench for an inspected task: its division, folds of the training part, views, the journal and the ledger in ``folder``."""
+    """Return a bench for an inspected task: its division, folds of the training part, views, the journal and the ledger in ``folder``.
+
+    ``divisions`` are repeats and folds of each in which settings are compared, or 1 and the share of one validation split.
+    """
     parts = divide(task, inspection, seed=seed, share=share)
     ledger = Ledger(folder / "folds")
     clock.spent = ledger.seconds()
@@ -171,7 +183,7 @@ def set_up(
     given = (parts.y, parts.groups, parts.train, parts.test, table, arena, search, clock, observer, seed, parts.strata, parts.names, chooser)
     bench = Bench(task, inspection, *given)
     views.progress = bench.progress
-    search.folds = bench.folds(repeats=1, seed=seed)
+    search.folds = bench.divided(*divisions)
     return bench
 
 

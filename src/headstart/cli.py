@@ -36,6 +36,10 @@ def transfer(
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
     engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
     methods: Annotated[str | None, typer.Option(help="Ways to try on the best source, such as lp-ft,l2-sp. Default: lp-ft. List: headstart methods.")] = None,
+    search: Annotated[str, typer.Option(help="Who proposes trials, in one space: random, grid, bayes, gp, halving, hyperband. Default: a plan.")] = "",
+    trials: Annotated[int | None, typer.Option(help="Most trials of the search. Default: what the budget pays for.")] = None,
+    folds: Annotated[str, typer.Option(help="Where settings are compared: 5 folds, 3x5 (repeated), 0.2 (one validation split).")] = "5",
+    prior: Annotated[Path | None, typer.Option(help="Folder of a past run whose best settings are tried first.")] = None,
     train: Annotated[str | None, typer.Option(help="How networks are trained, such as held_in=0.1,soup=3 or mixup=0.2. All: README.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
@@ -44,8 +48,9 @@ def transfer(
     from headstart.terminal import Asked, transfer_and_report
 
     what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
+    terms = {"search": search, "trials": trials, "folds": folds, "prior": prior}
     rest = {"engine": engine, "methods": methods, "train": train, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
-    transfer_and_report(Asked(data, out, budget, seed, source, **what, **rest))  # type: ignore[arg-type]
+    transfer_and_report(Asked(data, out, budget, seed, source, terms=terms, **what, **rest))  # type: ignore[arg-type]
 
 
 @app.command()

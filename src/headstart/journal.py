@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Journal:
 
     path: Path
     metric: str
+    _studies: dict[str, optuna.Study] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def in_folder(cls, folder: Path, *, metric: str) -> Journal:
@@ -51,14 +52,9 @@ class Journal:
         """Write a finished trial into a study, once: ``params`` with their distributions, the mean score after each fold, and what else was found."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with FileLock(self.path.with_suffix(".lock")):
-            known = optuna.create_study(study_name=study, storage=self.storage, direction="maximize", load_if_exists=True)
-            trials = known.get_trials(deepcopy=False)
-            if any(t.user_attrs.get("number") == trial.number for t in trials):
+            known = self._study(study)
+            if any(t.user_attrs.get("number") == trial.number for t in known.get_trials(deepcopy=False)):
                 return
-            if not trials:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    known.set_metric_names([self.metric])
             attributes = {
                 "number": trial.number,
                 "arm": trial.arm,
@@ -74,6 +70,39 @@ class Journal:
             state = TrialState.COMPLETE if trial.status == "complete" else TrialState.PRUNED
             given: dict[str, Any] = {"params": dict(params), "distributions": dict(distributions), "intermediate_values": means, "user_attrs": attributes}
             known.add_trial(create_trial(state=state, value=trial.score, **given))
+
+    def _study(self, name: str) -> optuna.Study:
+        """Return the study of that name, opened or made once: opening a storage takes longer than a probe."""
+        if name not in self._studies:
+            known = optuna.create_study(study_name=name, storage=self.storage, direction="maximize", load_if_exists=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                known.set_metric_names([self.metric])
+            self._studies[name] = known
+        return self._studies[name]
+
+
+def best_of(path: Path, *, count: int) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """Return method, source and settings of a journal's best complete trials on sources, the best first, each settings once.
+
+    Raises
+    ------
+    InputError
+        there is no journal at that path.
+    """
+    if not path.exists():
+        raise InputError(f"{path.parent} holds no journal of a run ({path.name} is missing). Give the --out folder of a run as --prior.")
+    storage = f"sqlite:///{path.resolve()}"
+    trials = [t for name in optuna.get_all_study_names(storage) for t in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)]
+    found = sorted(
+        (t for t in trials if t.state is TrialState.COMPLETE and t.user_attrs.get("source")), key=lambda t: (-(t.value or 0.0), t.user_attrs["number"])
+    )
+    out: list[tuple[str, str | None, dict[str, Any]]] = []
+    for about in (t.user_attrs for t in found):
+        one = (about["method"], about["source"], dict(about["settings"]))
+        if one not in out:
+            out.append(one)
+    return out[:count]
 
 
 def distribution(knob: Knob) -> BaseDistribution:

@@ -138,7 +138,7 @@ def preferred(bench: Bench, rivals: Sequence[Arm], *, inside: Split | None = Non
         return rivals[0]
     simple, deep = rivals
     if inside is None:
-        sides = [bench.search.trials[one.trial].folds for one in rivals]
+        sides = [bench.search.scores(bench.search.trials[one.trial], without=np.zeros(0, dtype=np.intp)) for one in rivals]
     else:
         kind = kind_inside(bench, "frozen", inside, deadline=math.inf)
         trials = [bench.search.best(one.name, without=inside[1], among=of(kind)) for one in rivals]

@@ -23,6 +23,7 @@ from headstart.core import InputError, Source, Task
 from headstart.evaluate import metric, reach, share_tested, temperature
 from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
+from headstart.joint import EVERYTHING, searched
 from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.lending import named
@@ -35,6 +36,7 @@ from headstart.outlook import outlook
 from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
 from headstart.runs import Run, checked_margin, data_sha256, full_disk_explained, parse_budget, provenance
 from headstart.search import Clock
+from headstart.terms import Terms
 from headstart.train import OutOfTime
 
 DEFAULT: tuple[type[Closed | Method], ...] = (FineTune,)  # tunes the weights where no method is named
@@ -53,6 +55,7 @@ def transfer(
     methods: Sequence[str] | None = None,
     heads: Sequence[Any] = (),
     settings: Settings = train.PLAIN,
+    search: str | Terms = "",
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -74,6 +77,9 @@ def transfer(
     heads : your own scikit-learn classifiers, or regressors where the target is numbers, unfitted: each is tried on the best source's frozen features, with
         transforms and stages proposed as for any head. Classes of your own must be importable, and trusted by name when the run is read again: see ``load``
     settings : how networks are trained, whatever the method: averages of weights, early stopping, balance, mixing
+    search : who proposes what is tried, one of ``proposing.WORDS`` such as "bayes": sources, methods, their hyperparameters and how training treats the data
+        are then one space (:mod:`headstart.joint`). :class:`Terms` says more: trials, folds, a past run to start from. "", the default, follows the
+        plan: the best source, probes, then LP-FT
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -100,20 +106,24 @@ def transfer(
     bare = next((s for s in sources if not s.recipe), None)
     if out is not None and bare is not None:
         raise InputError(f"Source {bare.name!r} could not be saved with the model, for nothing says how to build it. Give from_module a factory.")
-    chosen, own = DEFAULT if methods is None else tuners(methods), own_heads(heads, classes=len(task.labels))
+    terms, own = search if isinstance(search, Terms) else Terms(search=search), own_heads(heads, classes=len(task.labels))
+    if terms.search and own:
+        raise InputError("Heads of your own are tried by the plan, not by a search. Leave out heads, or search.")
+    chosen = tuners(methods) if methods is not None else EVERYTHING if terms.search else DEFAULT
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
         about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": _named(methods, chosen, own)}
-        run.claim(task, inspection, [named(s) for s in sources], **about, settings=settings.changed())  # type: ignore[arg-type]
+        run.claim(task, inspection, [named(s) for s in sources], **about, settings=settings.changed(), terms=terms.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return read_result(run.folder, trusted=classes_of(own))
         with full_disk_explained(run.folder):
-            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, seed=seed, engine=engine, settings=settings)
-            result = _story(bench, methods=chosen, heads=own, margin=margin, command=command)
+            how = {"seed": seed, "engine": engine, "settings": settings, "divisions": terms.divisions}
+            bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, **how)  # type: ignore[arg-type]
+            result = _story(bench, methods=chosen, heads=own, terms=terms, margin=margin, command=command)
             if out is not None:
                 with run.alone():
                     if run.finished:  # why: another process that ran the same command was first, and its files are whole
@@ -129,15 +139,19 @@ def _named(methods: Sequence[str] | None, chosen: Sequence[type[Closed | Method]
     return [*asked, *(head.name for head in own)] or None
 
 
-def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], heads: Sequence[Closed], margin: float, command: str) -> Result:
+def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], heads: Sequence[Closed], terms: Terms, margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     _look_over(bench)
     plan.without_transfer(bench)
     ranked = plan.rank(bench)
-    plan.frozen(bench, ranked, methods, heads)
-    plan.from_scratch(bench)
-    plan.fine_tuned(bench, methods)
+    if terms.search:
+        plan.from_scratch(bench)
+        searched(bench, ranked, methods, terms)
+    else:
+        plan.frozen(bench, ranked, methods, heads)
+        plan.from_scratch(bench)
+        plan.fine_tuned(bench, methods)
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
     judged = verdict(bench, arms, margin=margin)

@@ -70,7 +70,7 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
         if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
             most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
             bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
-        bench.search.fixed([Candidate(_probe(bench), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
+        bench.search.fixed([Candidate(probe_of(bench), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
     probes = sorted((t for t in bench.search.trials if t.arm == "frozen"), key=lambda t: (-t.score, t.number))
     return tuple(_ranked(bench, t, place) for place, t in enumerate(probes, 1))
 
@@ -93,7 +93,7 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
         return
     deadline = bench.begin("frozen", "frozen features + head")
     best = bench.sources[ranked[0].name]
-    probe = _probe(bench)
+    probe = probe_of(bench)
     depths = [with_params(probe, {"back": b, "span": s}) for b, s in ((1, 1), (2, 1), (0, 2), (0, 4), (1, 4))]
     bench.search.fixed([Candidate(p, best) for p in depths], deadline=deadline)
     top = bench.search.best("frozen")
@@ -101,7 +101,7 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
         leads = bench.sources[top.source or ""]
         others = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, leads) for p in others], deadline=deadline)
-        named = [_placed(m, top) for m in (*_able(bench, [m for m in methods if m.arm == "frozen"], leads), *heads)]
+        named = [_placed(m, top) for m in (*feasible(bench, [m for m in methods if m.arm == "frozen"], leads), *heads)]
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
         for method in named:
             bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
@@ -114,7 +114,8 @@ def _placed(method: Closed | Method, probe: Trial) -> Closed | Method:
     return with_params(method, {name: value for name, value in probe.params.items() if name in ("back", "span") and name in space(method)})
 
 
-def _probe(bench: Bench) -> Probe | ProbeRegressor:
+def probe_of(bench: Bench) -> Probe | ProbeRegressor:
+    """Return a head on frozen features, with its defaults, for classes or for numbers as the task asks."""
     return Probe() if bench.classes else ProbeRegressor()
 
 
@@ -137,7 +138,7 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
     if top is None:
         return
     source = bench.sources[top.source or ""]
-    able = _able(bench, [m for m in methods if m.arm == "fine-tuned"], source)
+    able = feasible(bench, [m for m in methods if m.arm == "fine-tuned"], source)
     if not source.tune_cuts or not able:
         return
     deadline = bench.begin("fine-tune", "fine-tuning from stored activations")
@@ -189,7 +190,7 @@ def _teachers(bench: Bench) -> list[tuple[Source, Source]]:
 PROCEDURES: dict[type[Closed | Method], Callable[[Bench, Closed | Method, Source, float], None]] = {Progressive: _walked, Distil: distilled}
 
 
-def _able(bench: Bench, methods: Sequence[type[Closed | Method]], source: Source) -> list[Closed | Method]:
+def feasible(bench: Bench, methods: Sequence[type[Closed | Method]], source: Source) -> list[Closed | Method]:
     """Return those of the methods, for classes or numbers as the task asks, that source and task have what it takes for; say of others what is missing."""
     able: list[Closed | Method] = []
     for first in methods:

@@ -82,6 +82,7 @@ class Run:
         engine: str,
         methods: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        terms: Mapping[str, Any] | None = None,
     ) -> None:
         """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
         mine: dict[str, Any] = {
@@ -94,6 +95,7 @@ class Run:
             "engine": engine,
             "methods": methods,
             "settings": settings,
+            "terms": terms,
         }
         self.take(mine)
 

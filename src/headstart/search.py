@@ -32,11 +32,13 @@ from headstart.keeping import Settings
 from headstart.learner import Candidate, Fitted, learn, with_params
 from headstart.methods.method import Arm, Closed, Method, space
 from headstart.result import Trial
+from headstart.spaces import Space
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
 HOPELESS = ((1, 0.10), (2, 0.03))
 ATTEMPTS = 16
+PARTS = 5  # of one validation split, so that two settings can be told apart by the spread of their difference
 
 
 class Busy(RuntimeError):
@@ -169,7 +171,7 @@ class Arena:
 
 @dataclass
 class Search:
-    """Trials of all arms on one arena, in the order in which they ran."""
+    """Trials of all arms on one arena, in the order in which they ran; with a joint ``space`` what is of it is journalled together."""
 
     arena: Arena
     folds: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -178,6 +180,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
+    space: Space | None = None
     ran_out: bool = False
     _predicted: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -194,7 +197,7 @@ class Search:
     def scores(self, trial: Trial, *, without: np.ndarray) -> tuple[float, ...]:
         """Return a complete trial's score in each search fold, on the cases that are not among the rows ``without``; a fold of no others is left out.
 
-        Nothing is fitted: what the search predicted out of fold is scored again.
+        Nothing is fitted: what the search predicted out of fold is scored again. Of one validation split, :data:`PARTS` parts are scored.
         """
         if trial.number not in self._predicted:
             outputs = [self.arena.fold(self.candidates[trial.number], a, b, deadline=np.inf)[0] for a, b in self.folds]
@@ -202,20 +205,22 @@ class Search:
         measure = balanced_accuracy if self.arena.classes else r2
         asked = np.ones(len(self.arena.y), dtype=bool)
         asked[without] = False
-        kept = [(test[asked[test]], found[asked[test]]) for (_, test), found in zip(self.folds, self._predicted[trial.number], strict=True)]
+        step = PARTS if len(self.folds) == 1 else 1
+        parts = [(b[i::step], found[i::step]) for (_, b), found in zip(self.folds, self._predicted[trial.number], strict=True) for i in range(step)]
+        kept = [(rows[asked[rows]], found[asked[rows]]) for rows, found in parts]
         return tuple(measure(self.arena.y[rows], found) for rows, found in kept if len(rows))
 
     def fixed(self, candidates: Iterable[Candidate], *, deadline: float, rival: Trial | None = None) -> None:
         """Try those candidates in that order; settings already tried are passed over."""
         for candidate in candidates:
-            if self.tried(candidate) is None and not self.attempt(candidate, deadline=deadline, give_up=lambda scores: _hopeless(scores, rival)):
+            if self.tried(candidate) is None and not self.attempt(candidate, deadline=deadline, give_up=lambda scores: hopeless(scores, rival)):
                 return
 
     def propose(self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None) -> None:
         """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
         for turn in range(count):
             candidate = self._ask(template, sources, turn=turn)
-            if candidate is None or not self.attempt(candidate, deadline=deadline, give_up=lambda scores: _hopeless(scores, rival)):
+            if candidate is None or not self.attempt(candidate, deadline=deadline, give_up=lambda scores: hopeless(scores, rival)):
                 return
 
     def decline(self, trial: Trial, reason: str) -> None:
@@ -288,11 +293,16 @@ class Search:
         return scores, sum(known[k][1] for k in range(len(scores))), reason
 
     def _journal(self, trial: Trial, candidate: Candidate, seconds: float) -> None:
-        """Write the finished trial into the study of its method; without a journal nothing is written."""
-        if self.journal is not None:
-            known = {name: distribution(k) for name, k in space(candidate.method).items()}
+        """Write the finished trial into the study of the joint space, or of its method where it is not of that; without a journal nothing is written."""
+        if self.journal is None:
+            return
+        joint = None if self.space is None else self.space.params(candidate)
+        if self.space is not None and joint is not None:
+            study, params, known = "joint", joint, self.space.distributions(trial.method)
+        else:
+            study, known = trial.method, {name: distribution(k) for name, k in space(candidate.method).items()}
             params = {name: value for name, value in trial.params.items() if name in known}
-            self.journal.write(trial, study=trial.method, params=params, distributions=known, seconds=seconds)
+        self.journal.write(trial, study=study, params=params, distributions=known, seconds=seconds)
 
 
 def _stored(path: Path) -> tuple[np.ndarray, float] | None:
@@ -304,7 +314,7 @@ def _stored(path: Path) -> tuple[np.ndarray, float] | None:
         return None
 
 
-def _hopeless(scores: Sequence[float], rival: Trial | None) -> str:
+def hopeless(scores: Sequence[float], rival: Trial | None) -> str:
     """Say why a trial is not worth its other folds: it trails the rival on the same folds by more than the margin for that many folds."""
     if rival is None or not scores:
         return ""

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +104,7 @@ class Asked:
     train: str | None = None
     margin: float = 0.0
     skip_unreadable: bool = False
+    terms: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
 
 
@@ -117,7 +118,7 @@ def transfer_and_report(asked: Asked) -> None:
     from headstart.keeping import Settings
     from headstart.methods import tuners
 
-    settings = Settings.parse(asked.train or "")
+    settings, terms = Settings.parse(asked.train or ""), hs.Terms(**asked.terms)
     methods = None if asked.methods is None else [name.strip() for name in asked.methods.split(",") if name.strip()]
     if methods is not None:
         tuners(methods)  # why here: a misspelt name is told before any file is read
@@ -135,6 +136,7 @@ def transfer_and_report(asked: Asked) -> None:
             engine=asked.engine,
             methods=methods,
             settings=settings,
+            search=terms,
             observer=bars,
             command=asked.command,
         )

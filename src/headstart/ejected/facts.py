@@ -10,7 +10,7 @@ from typing import Any
 from headstart.activations.engines import sample
 from headstart.core import InputError, Net, Preprocess, Source, TextInput
 from headstart.export import BODY_FILE, TOKENIZER_FOLDER, Predictor
-from headstart.methods import METHODS, SIMPLE, Method, Probe, Scratch
+from headstart.methods import METHODS, SIMPLE, Method, Probe, Scratch, space
 from headstart.methods.features.logistic import CS, MAX_ITER
 from headstart.methods.features.ridge import ALPHAS, SHARPEST
 from headstart.methods.model.tuned import Tuned
@@ -127,6 +127,11 @@ def _method(arm: Arm, model: Predictor) -> Method:
     if own:
         hint = "Use headstart predict, or the folder's model."
         raise InputError(f"{arm.method!r} trains in a way of its own ({own[0]}), which eject cannot write yet. {hint}")
+    strange = [name for name in arm.params if name not in space(kind)]
+    if strange:
+        raise InputError(
+            f"This run trained with {strange[0]}={arm.params[strange[0]]}, which eject cannot write yet. Use headstart predict, or the folder's model."
+        )
     method: Method = kind(**arm.params)
     return method
 

@@ -1,0 +1,119 @@
+"""The joint search: sources x methods x their hyperparameters x how training treats the data, in one space and under one budget.
+
+The cheap comes first: a probe of every source has ordered the field when it begins, and heads on stored activations are tried before what trains.
+It can be stopped at any time: the best so far is what goes on to be judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.bench import Bench
+from headstart.core import Source
+from headstart.journal import JOURNAL_FILE, best_of
+from headstart.learner import Candidate, with_params
+from headstart.methods import METHODS, Closed, FineTune, Method, space
+from headstart.plan import PROCEDURES, feasible, probe_of
+from headstart.proposing import BLIND, BY_FOLDS, Proposal, Proposer
+from headstart.result import RankedSource
+from headstart.search import hopeless
+from headstart.spaces import Space
+from headstart.terms import Terms
+
+PRIOR = 5  # settings of a past run that are tried first
+WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
+EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "frozen"), FineTune)  # where no method is named: what a trial of costs seconds
+SECONDS_A_TRIAL = 8.0  # of the budget, where no number of trials is named
+
+
+def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]], terms: Terms) -> None:
+    """Search the joint space of the ranked sources as the terms say, until trials, time or space end; Ctrl-C ends the search and not the run."""
+    if not ranked:
+        return
+    leads = bench.sources[ranked[0].name]
+    templates = _templates(bench, methods, leads)
+    sources = {one.name: bench.sources[one.name] for one in ranked}
+    field = Space({m.name: m for m in templates if type(m) not in PROCEDURES}, sources, bench.arena.settings, bench.classes)
+    proposer = Proposer(terms.search, field, bench.seed, len(bench.search.folds))
+    bench.search.space = field
+    deadline = bench.begin("fine-tune", f"searching {len(field.templates)} methods on {len(sources)} sources by {terms.search}")
+    for method in templates:
+        if type(method) in PROCEDURES:
+            PROCEDURES[type(method)](bench, method, leads, deadline)
+    probes = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline"]
+    for candidate, trial in probes:
+        proposer.hear(candidate, trial)
+    if terms.search not in BLIND:
+        proposer.first([*_prior(terms, field, leads), *known_good(field, leads)])
+    wanted = terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)
+    try:
+        _spend(bench, proposer, max(0, wanted - len(probes)), deadline)
+    except KeyboardInterrupt:
+        bench.search.ran_out = True
+        bench.notes.append(f"The search was stopped by hand after {len(bench.search.trials)} trials; the best of them was judged.")
+
+
+def _spend(bench: Bench, proposer: Proposer, count: int, deadline: float) -> None:
+    for _ in range(count):
+        proposal = proposer.propose(lambda one: bench.search.tried(one) is not None)
+        if proposal is None:
+            return
+        if not bench.search.attempt(proposal.candidate, deadline=deadline, give_up=_Patience(bench, proposer.word, proposal)):
+            proposal.done(None)
+            return
+        proposal.done(bench.search.trials[-1])
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """When a trial is given up: "halving" and "hyperband" ask Optuna; "bayes" and "gp" give up what trains and trails the best trial so far by far."""
+
+    bench: Bench
+    word: str
+    proposal: Proposal
+
+    def __call__(self, scores: Sequence[float]) -> str:
+        if self.word in BLIND:
+            return ""
+        why = self.proposal.give_up(scores)
+        if self.word in BY_FOLDS:
+            return why
+        trains = isinstance(self.proposal.candidate.method, Method)
+        return hopeless(scores, self.bench.search.best("frozen", "fine-tuned")) if trains else ""
+
+
+def known_good(field: Space, leads: Source) -> Iterator[Candidate]:
+    """Yield settings that have done well elsewhere, on the source whose probe leads: probes of earlier and more stages, every method by its defaults, heads.
+
+    Those on stored activations come first: they cost next to nothing.
+    """
+    methods = list(field.templates.values())
+    probe = next((m for m in methods if "span" in space(m)), None)
+    if probe is not None:
+        yield from (Candidate(with_params(probe, {"back": back, "span": span}), leads) for back, span in WALK)
+        heads = space(probe)["head"].choices
+        yield from (Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in heads[1:])
+    dear = sorted(methods, key=lambda m: (isinstance(m, Method), m.level == "data"))  # why data: copies of every input ask for passes of their own
+    yield from (Candidate(m, leads) for m in dear if m is not probe)
+
+
+def _templates(bench: Bench, methods: Sequence[type[Closed | Method]], leads: Source) -> list[Closed | Method]:
+    """Return the methods with their defaults, for classes or numbers as the task asks, and a probe in any case."""
+    probe = probe_of(bench)
+    return [probe, *(m for m in feasible(bench, methods, leads) if m.name != probe.name)]
+
+
+def _prior(terms: Terms, field: Space, leads: Source) -> Iterator[Candidate]:
+    """Yield the best settings of a past run, on their source where it is here, else on the one that leads."""
+    if terms.prior is None:
+        return
+    for method, source, settings in best_of(Path(terms.prior) / JOURNAL_FILE, count=PRIOR):
+        template: Any = field.templates.get(method)
+        if template is not None and set(settings) >= set(space(template)):
+            params = {f"{method}.{k}": settings.get(k, getattr(field.settings, k, None)) for k in field.knobs(method)}
+            found = field.candidate({"method": method, "source": source if source in field.sources else leads.name, **params})
+            if found is not None:
+                yield found

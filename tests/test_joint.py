@@ -1,0 +1,320 @@
+"""One space, many proposers: what a space holds, who proposes what, what is given up, and a whole run on tables by each word."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+import headstart as hs
+from headstart.bench import Bench, Silent
+from headstart.core import Domain, Inspection, Source, Task
+from headstart.evaluate import folds
+from headstart.joint import EVERYTHING, known_good, searched
+from headstart.journal import Journal, best_of
+from headstart.keeping import Settings
+from headstart.learner import Candidate
+from headstart.methods import FineTune, Head2Toe, Probe
+from headstart.methods.method import View
+from headstart.pretrain import source_from_table
+from headstart.proposing import BLIND, WORDS, Proposal, Proposer
+from headstart.result import RankedSource, Result, Score
+from headstart.search import Arena, Clock, Ledger, Search
+from headstart.spaces import Space
+
+NEVER = float("inf")
+N = 300
+Y = np.arange(N) % 2
+STAGES = ("one", "two", "three", "four")
+NAMES = ("good", "bad", "middling")
+
+
+def source(name: str) -> Source:
+    return Source(name, stages=STAGES, digest=lambda: name)
+
+
+class Planted:
+    """A view of every kind holds the labels themselves; what is made of them is planted too, see :func:`worth`."""
+
+    digests = tuple(str(i) for i in range(N))
+
+    def array(self, view: View) -> np.ndarray:
+        return Y
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Says the truth as often as the candidate deserves, drawn from what was asked."""
+
+    share: float
+    dice: int
+
+    def output(self, x: np.ndarray) -> np.ndarray:
+        right = np.random.default_rng([self.dice, len(x)]).uniform(size=len(x)) < self.share
+        return np.eye(2)[np.where(right, x, 1 - x)]
+
+
+def worth(candidate: Candidate) -> float:
+    """The share of cases that a candidate gets right: the good source is at its best two stages before its end."""
+    assert candidate.source is not None
+    params = candidate.params
+    stage = {"good": (0.70, 0.75, 0.95, 0.72), "middling": (0.78, 0.72, 0.7, 0.7), "bad": (0.6, 0.6, 0.55, 0.5)}[candidate.source.name]
+    if candidate.method.name == "head2toe":
+        return 0.7 + 0.05 * params["keep"]
+    return stage[params["back"]] - 0.02 * params["span"] + 0.03 * (params["head"] == "ridge")
+
+
+def learnt(candidate: Candidate, views: Any, rows: np.ndarray, *args: Any, **how: Any) -> Guess:
+    text = json.dumps([candidate.describe(), rows.tolist()], sort_keys=True)
+    return Guess(worth(candidate), int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.search.learn", learnt)
+
+
+def bench(folder: Path, *, seed: int = 0, k: int = 4, journal: bool = False) -> tuple[Bench, list[RankedSource]]:
+    """A bench on which each source was probed, and the ranking."""
+    pool = {name: source(name) for name in NAMES}
+    task = Task("classification", "image", Domain("planted", list(range(N)), [str(c) for c in Y]), ("0", "1"))
+    arena = Arena(Planted(), Y, 2, Ledger(folder / "folds"), seed)  # type: ignore[arg-type]
+    search = Search(arena, folds(Y, k=k, seed=0), Journal.in_folder(folder, metric="balanced accuracy") if journal else None)
+    rows = np.arange(N)
+    one = Bench(task, Inspection(()), Y, None, rows, rows[:0], pool, arena, search, Clock(600.0), Silent(), seed, Y, ("0", "1"), None)  # type: ignore[arg-type]
+    search.fixed([Candidate(Probe(), s) for s in pool.values()], deadline=NEVER)
+    ranked = sorted(search.trials, key=lambda t: -t.score)
+    return one, [RankedSource(str(t.source), Score("balanced accuracy", t.score), 1, 4, "", "") for t in ranked]
+
+
+def run(folder: Path, word: str, *, trials: int = 24, **how: Any) -> Bench:
+    one, ranked = bench(folder, **how)
+    searched(one, ranked, (Head2Toe,), hs.Terms(search=word, trials=trials))
+    return one
+
+
+def field(*, settings: Settings | None = None, classes: int = 2) -> Space:
+    return Space(
+        {"frozen + head": Probe(), "head2toe": Head2Toe(), "fine-tune": FineTune()},
+        {"good": tuned("good"), "bad": tuned("bad")},
+        settings or Settings(),
+        classes,
+    )
+
+
+def tuned(name: str) -> Source:
+    return Source(name, stages=STAGES, digest=lambda: name, tune_cuts=(0,), modality="tabular")
+
+
+def test_parameters_and_candidates_undo_each_other_over_the_whole_grid() -> None:
+    whole = field()
+    rows = list(itertools.islice(whole.grid(), 400))
+    assert len({str(c.describe()) for c in rows}) == 400
+    for candidate in rows:
+        params = whole.params(candidate)
+        assert params is not None
+        again = whole.candidate(params)
+        assert again is not None
+        assert again.describe() == candidate.describe()
+
+
+def test_a_grid_cut_short_has_seen_every_method_on_every_source() -> None:
+    seen = {(c.method.name, c.source.name) for c in itertools.islice(field().grid(), 6) if c.source}
+    assert len(seen) == 6
+
+
+def test_what_training_does_to_the_data_is_searched_unless_the_user_has_set_it() -> None:
+    assert {"mixup", "balance"} <= set(field().knobs("fine-tune"))
+    assert "mixup" not in field(settings=Settings(mixup=0.1)).knobs("fine-tune")
+    assert "balance" not in field(classes=0).knobs("fine-tune")
+    assert not {"mixup", "balance"} & set(field().knobs("head2toe"))
+    params = {"method": "fine-tune", "source": "good"} | {
+        f"fine-tune.{k}": getattr(FineTune(), k) for k in ("depth", "rate", "decay", "steps", "smoothing", "dropout")
+    }
+    mixed = field().candidate({**params, "fine-tune.mixup": 0.2, "fine-tune.balance": "weights"})
+    plain = field().candidate({**params, "fine-tune.mixup": 0.0, "fine-tune.balance": "weights"})
+    assert mixed is not None
+    assert plain is not None
+    assert mixed.params["mixup"] == 0.2
+    assert plain.settings is None
+    assert plain.describe() == Candidate(FineTune(), tuned("good")).describe() != mixed.describe()
+
+
+def test_a_method_is_not_proposed_on_a_source_that_cannot_bear_it() -> None:
+    whole = Space({"fine-tune": FineTune()}, {"bare": source("bare")}, Settings(), 2)
+    assert whole.candidate({"method": "fine-tune", "source": "bare"}) is None
+    assert list(whole.grid()) == []
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_each_word_tries_as_many_settings_as_were_asked_and_none_twice(tmp_path: Path, planted: None, word: str) -> None:
+    one = run(tmp_path / "a", word, trials=16)
+    assert len(one.search.trials) == 16
+    assert len({str(c.describe()) for c in one.search.candidates}) == 16
+    again = run(tmp_path / "b", word, trials=16)
+    assert again.search.trials == one.search.trials
+    other = run(tmp_path / "c", word, trials=16, seed=1)
+    same = [t.params for t in other.search.trials] == [t.params for t in one.search.trials]
+    assert same == (word == "grid")
+
+
+def test_a_search_that_is_run_again_repeats_no_fit(tmp_path: Path, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path, "hyperband")
+    monkeypatch.setattr("headstart.search.learn", lambda *args, **how: pytest.fail("fitted twice"))
+    assert run(tmp_path, "hyperband").search.trials == first.search.trials
+
+
+def test_warm_starts_come_first_and_cheap_before_dear() -> None:
+    names = [c.method.name for c in known_good(field(), tuned("good"))]
+    assert names == ["frozen + head"] * 6 + ["head2toe", "fine-tune"]
+    assert {c.source.name for c in known_good(field(), tuned("good")) if c.source} == {"good"}
+
+
+def test_told_of_what_is_known_a_search_finds_the_planted_stage_in_fewer_trials_than_blind(tmp_path: Path, planted: None) -> None:
+    def needed(word: str, seed: int) -> int:
+        trials = run(tmp_path / f"{word}{seed}", word, trials=40, seed=seed).search.trials
+        return next((t.number for t in trials if t.score >= 0.92), 40)
+
+    blind, told = (sorted(needed(word, seed) for seed in range(5))[2] for word in ("random", "bayes"))
+    assert told < blind
+
+
+@pytest.mark.parametrize("word", ["halving", "hyperband"])
+def test_what_goes_on_to_more_folds_was_in_the_best_third_of_its_rung(tmp_path: Path, planted: None, word: str) -> None:
+    trials = run(tmp_path, word, trials=36).search.trials[len(NAMES) :]
+    spent = Counter(len(t.folds) for t in trials)
+    assert spent[4] == sum(t.status == "complete" for t in trials)
+    assert spent[1] > 0
+    if word == "halving":  # at the end of the search, those that went on are among the best third so far of those that reached the rung, or were when asked
+        for k, t in enumerate(trials):
+            earlier = sorted((x.folds[0] for x in trials[: k + 1]), reverse=True)
+            goes_on = t.folds[0] >= earlier[max(1, len(earlier) // 3) - 1]
+            assert (len(t.folds) > 1) == goes_on
+    assert all("best third" in t.reason for t in trials if t.status == "stopped")
+
+
+def test_giving_up_between_folds_needs_two() -> None:
+    with pytest.raises(hs.InputError, match=r"--search halving gives up between folds, and there is one. Take --folds 5, or --search bayes."):
+        Proposer("halving", field(), 0, 1)
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path, planted: None) -> None:
+    one, ranked = bench(tmp_path)
+    searched(one, ranked[:1], (), hs.Terms(search="bayes", trials=400))
+    assert len([t for t in one.search.trials if t.source == ranked[0].name]) <= 3 * 4 * 3
+    assert len(one.search.trials) < 400
+
+
+def test_stopping_by_hand_keeps_the_best_so_far(tmp_path: Path, planted: None) -> None:
+    one, ranked = bench(tmp_path)
+
+    def enough(trial: object) -> None:
+        if len(one.search.trials) == 9:
+            raise KeyboardInterrupt
+
+    one.search.on_trial = enough
+    searched(one, ranked, (), hs.Terms(search="bayes", trials=30))
+    assert len(one.search.trials) == 9
+    assert one.search.best("frozen").score == max(t.score for t in one.search.trials)
+    assert one.search.ran_out
+    assert one.notes == ["The search was stopped by hand after 9 trials; the best of them was judged."]
+
+
+def test_the_best_settings_of_a_past_run_are_tried_first(tmp_path: Path, planted: None) -> None:
+    past = run(tmp_path / "past", "bayes", trials=30, journal=True)
+    best = best_of(tmp_path / "past" / "journal.sqlite", count=5)
+    assert len(best) == 5
+    top = past.search.best("frozen")
+    assert best[0][0] == top.method
+    one, ranked = bench(tmp_path / "next")
+    searched(one, ranked, (Head2Toe,), hs.Terms(search="bayes", trials=8, prior=tmp_path / "past"))
+    probed = {(t.method, t.source, str(dict(t.params))) for t in one.search.trials[:3]}
+    wanted = [(m, s, str(p)) for m, s, p in best if (m, s, str(p)) not in probed]
+    assert [(t.method, t.source, str(dict(t.params))) for t in one.search.trials[3 : 3 + len(wanted)]] == wanted
+    with pytest.raises(hs.InputError, match="holds no journal of a run"):
+        searched(one, ranked, (), hs.Terms(search="bayes", trials=30, prior=tmp_path / "nothing"))
+
+
+def test_one_study_holds_the_joint_space_for_a_dashboard(tmp_path: Path, planted: None) -> None:
+    one = run(tmp_path, "bayes", journal=True)
+    study = optuna.load_study(study_name="joint", storage=f"sqlite:///{tmp_path / 'journal.sqlite'}")
+    assert len(study.trials) == len(one.search.trials) - len(NAMES)
+    assert {t.params["method"] for t in study.trials} == {"frozen + head", "head2toe"}
+    assert study.best_value == one.search.best("frozen").score
+    assert "frozen + head.back" in optuna.importance.get_param_importances(study, params=["frozen + head.back", "source"])
+
+
+def test_the_proposers_that_are_blind_hear_nothing() -> None:
+    assert set(WORDS) >= BLIND
+    drawn = []
+    for told in (False, True):
+        one = Proposer("random", field(), 0, 3)
+        if told:
+            one.hear(Candidate(Probe(), tuned("good")), _trial(0.9))
+        proposal = one.propose(lambda candidate: False)
+        assert isinstance(proposal, Proposal)
+        drawn.append(proposal.candidate.describe())
+    assert drawn[0] == drawn[1]
+
+
+def _trial(value: float) -> Any:
+    from headstart.result import Trial
+
+    return Trial(0, "frozen", "frozen + head", "good", {}, (value,))
+
+
+def test_without_methods_every_head_and_lp_ft_are_searched() -> None:
+    assert FineTune in EVERYTHING
+    assert {Probe, Head2Toe} <= set(EVERYTHING)
+
+
+# a whole run on tables, whose networks train in no time
+
+
+@pytest.fixture(scope="module")
+def tables() -> tuple[Task, Source]:
+    def table(name: str, n: int, seed: int) -> Task:
+        rng = np.random.default_rng(seed)
+        a, b = rng.uniform(-1, 1, n), rng.uniform(-1, 1, n)
+        label = np.sin(3 * a) * b > 0
+        rows = [{"a": float(u), "b": float(v)} for u, v in zip(a, b, strict=True)]
+        return Task("classification", "tabular", Domain(name, rows, [str(v) for v in label]), ("False", "True"))
+
+    mine = table("mine", 90, 1)
+    return mine, source_from_table(table("other", 800, 2), mine, seed=0)
+
+
+@pytest.mark.parametrize(("word", "divided"), [("bayes", "3"), ("random", "0.3"), ("hyperband", "2x3")])
+def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repeated(
+    tables: tuple[Task, Source], tmp_path: Path, word: str, divided: str
+) -> None:
+    task, other = tables
+    wanted = hs.Terms(search=word, trials=9, folds=divided)
+    one = hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search=wanted)
+    again = hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "again", search=wanted)
+    assert one.to_json() == again.to_json()
+    assert one.stopped_by == "plan"
+    on_sources = [t for t in one.trials if t.source is not None]
+    assert len(on_sources) == 9
+    parts = {"3": 3, "0.3": 1, "2x3": 6}[divided]
+    assert {len(t.folds) for t in one.trials if t.status == "complete"} == {parts}
+    assert one.arm("frozen") is not None
+    assert hs.load(tmp_path / "one") == one
+    with pytest.raises(hs.InputError, match="holds another run"):
+        hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search="grid")
+
+
+def test_a_setting_of_training_that_was_searched_is_shipped_as_it_was_found(tables: tuple[Task, Source]) -> None:
+    task, other = tables
+    found: Result = hs.transfer(task, [other], budget="4m", seed=0, methods=["lp-ft"], search=hs.Terms(search="random", trials=10, folds="2"))
+    mixed = [t for t in found.trials if "mixup" in t.params]
+    assert mixed
+    assert all(t.params["mixup"] == 0.2 and t.arm == "fine-tuned" for t in mixed)
