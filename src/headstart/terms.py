@@ -1,4 +1,4 @@
-"""What a user asks of a search: who proposes, how many trials, which folds, what the final model may cost, and where it starts from."""
+"""What a user asks of a search: who proposes, how many trials, in which folds, and where it starts from."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from typing import Any
 from headstart.core import InputError
 from headstart.proposing import WORDS
 
-BYTES = {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
-SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-
 
 @dataclass(frozen=True)
 class Terms:
@@ -27,10 +24,6 @@ class Terms:
     folds : in which settings are compared. "5" (the default) is five stratified folds, "3x5" the same three times, shuffled anew, and "0.2" one split that
         validates on a fifth. Groups and exact duplicates stay whole in each. Judging is nested whatever is asked: in each of its own folds source and
         setting are chosen anew without that fold's cases
-    max_latency : most time that the final model may take for one input, such as "20ms"
-    max_size : most bytes of weights that it may keep, such as "20MB"
-    max_memory : most bytes of weights and activations that it may hold to predict one input, such as "200MB"
-    pareto : whether the result lists the trials that no other beats in score, size and multiply-adds at once; it does where a bound is named
     prior : folder of a past run whose best settings are tried first, or ``None``. Asks for ``search``
 
     Raises
@@ -42,17 +35,11 @@ class Terms:
     --------
     >>> Terms(folds="3x5").divisions, Terms(folds="0.2").divisions
     ((3, 5), (1, 0.2))
-    >>> Terms(max_size="20MB").bytes_of("max_size")
-    20000000.0
     """
 
     search: str = ""
     trials: int | None = None
     folds: str = "5"
-    max_latency: str | None = None
-    max_size: str | None = None
-    max_memory: str | None = None
-    pareto: bool = False
     prior: str | Path | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +51,7 @@ class Terms:
                 raise InputError(f"--{name} is a term of a search. Name one, such as --search bayes.")
         if self.trials is not None and self.trials < 1:
             raise InputError(f"--trials {self.trials} tries nothing. Give 1 or more.")
-        _ = self.divisions, self.seconds, *map(self.bytes_of, ("max_size", "max_memory"))
+        _ = self.divisions  # why: a term that cannot be read is told before any file is
 
     @property
     def divisions(self) -> tuple[int, int | float]:
@@ -78,30 +65,7 @@ class Terms:
                 return repeats, k
         raise InputError(f"--folds {self.folds} cannot be read. Write 5 for five folds, 3x5 for three times five, 0.2 for one split that validates on a fifth.")
 
-    @property
-    def seconds(self) -> float | None:
-        """The most seconds for one input, or ``None``."""
-        return _amount("max-latency", self.max_latency, SECONDS, "20ms")
-
-    def bytes_of(self, name: str) -> float | None:
-        """Return ``max_size`` or ``max_memory`` in bytes, or ``None``."""
-        return _amount(name.replace("_", "-"), getattr(self, name), BYTES, "20MB")
-
-    @property
-    def wants_front(self) -> bool:
-        """Whether the trials that no other beats are listed."""
-        return self.pareto or any((self.max_latency, self.max_size, self.max_memory))
-
     def changed(self) -> dict[str, Any] | None:
         """Return the terms that are not the defaults, as plain values; ``None`` where all are."""
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
         return {name: str(value) if isinstance(value, Path) else value for name, value in named.items()} or None
-
-
-def _amount(name: str, text: str | None, units: dict[str, float], example: str) -> float | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(text).strip().lower())
-    if not found or found[2] not in units or not float(found[1]):
-        raise InputError(f"--{name} {text} cannot be read. Write a number above 0 with a unit ({', '.join(filter(None, units))}), such as {example}.")
-    return float(found[1]) * units[found[2]]
