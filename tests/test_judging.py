@@ -64,7 +64,7 @@ class Remembered(Ledger):
 
     held: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def outcome(self, key, make):
+    def outcome(self, key, make, *, patience=-1.0):
         name = json.dumps(key, sort_keys=True)
         if name not in self.held:
             self.held[name] = make()
