@@ -346,8 +346,8 @@ def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repea
 ) -> None:
     task, other = tables
     wanted = hs.Terms(search=word, trials=6, folds=divided)
-    one = hs.transfer(task, [other], budget="20m", seed=0, out=tmp_path / "one", search=wanted, methods=["head2toe", "bitfit"])
-    again = hs.transfer(task, [other], budget="20m", seed=0, search=wanted, methods=["head2toe", "bitfit"])
+    one = hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search=wanted, methods=["head2toe", "bitfit"])
+    again = hs.transfer(task, [other], budget="4m", seed=0, search=wanted, methods=["head2toe", "bitfit"])
     assert one.to_json() == again.to_json()
     assert one.stopped_by == "plan"
     assert len([t for t in one.trials if t.source is not None]) == 6
@@ -355,4 +355,4 @@ def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repea
     assert one.arm("frozen") is not None
     assert hs.load(tmp_path / "one") == one
     with pytest.raises(hs.InputError, match="holds another run"):
-        hs.transfer(task, [other], budget="20m", seed=0, out=tmp_path / "one", search="grid", methods=["head2toe", "bitfit"])
+        hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search="grid", methods=["head2toe", "bitfit"])

@@ -174,7 +174,7 @@ def test_a_walk_that_is_repeated_reads_its_folds_and_ends_with_the_same_steps(he
     again = ready(bench.arena.ledger.folder.parent, planted("helpful"))
     made: list[str] = []
     plain = Ledger.outcome
-    monkeypatch.setattr(Ledger, "outcome", lambda self, key, make: plain(self, key, lambda: (made.append("made"), make())[1]))
+    monkeypatch.setattr(Ledger, "outcome", lambda self, key, make, **how: plain(self, key, lambda: (made.append("made"), make())[1], **how))
     assert walked(again, planted("helpful")) == steps
     assert not made
     assert again.arena.ledger.seconds() == spent
