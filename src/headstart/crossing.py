@@ -21,7 +21,7 @@ SHOWN = 12  # candidates in the table
 MEANINGS = {
     "source": "held-out cases of the source",
     "changed": "target cases whose class is another than by source only",
-    "validators": "mean rank of what they say",
+    "validators": "mean rank by those that the rule looks at",
     "on target": "labelled cases that it was not trained on",
     "scored": "on labels read at the end",
 }
@@ -168,8 +168,10 @@ def _ordered(found: Adaptation) -> list[Candidacy]:
 
 
 def mean_rank(one: Candidacy) -> float | None:
-    """Return the mean rank of a candidate over validators that could judge it; 1 is the best of all."""
-    ranks = [opinion.rank for opinion in one.said if opinion.rank is not None]
+    """Return the mean rank of a candidate over those validators of the rule's panel that could judge it; 1 is the best of all."""
+    from headstart.validators.panel import PANEL
+
+    ranks = [opinion.rank for opinion in one.said if opinion.validator in PANEL and opinion.rank is not None]
     return sum(ranks) / len(ranks) if ranks else None
 
 
