@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from headstart.records import built, plain
+from headstart.records import as_json, built, write_whole
 from headstart.result import TIMES_FILE, Model, Predictions, Provenance, Score
 
 FORMAT = 1
@@ -296,15 +296,12 @@ class Adaptation:
         if self.model is not None:
             self.model.save(folder / "model")
         (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        scratch = folder / f".{ADAPTATION_FILE}.new"
-        scratch.write_text(self.to_json(), encoding="utf-8")
-        scratch.replace(folder / ADAPTATION_FILE)  # why last and at once: this file says that the run is finished
+        write_whole(self.to_json(), folder / ADAPTATION_FILE)  # why last and at once: this file says that the run is finished
         return folder
 
     def to_json(self) -> str:
         """Return the findings as JSON text: sorted keys, no seconds, no model; equal findings give equal bytes."""
-        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model"}}
-        return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return as_json(self, without={"times", "model"}, format=FORMAT)
 
     @classmethod
     def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None) -> Adaptation:

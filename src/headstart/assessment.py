@@ -5,13 +5,12 @@ Only the standard library is imported here. Seconds are kept apart from what was
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from headstart.records import built, plain
+from headstart.records import as_json, built
 from headstart.result import Score
 
 ASSESSMENT_FORMAT = 1
@@ -130,9 +129,7 @@ class Assessment:
 
     def to_json(self, *, times: bool = True) -> str:
         """Return the findings as JSON text with sorted keys; without ``times`` equal findings give equal bytes."""
-        fields = [f.name for f in dataclasses.fields(self) if times or f.name != "times"]
-        values: dict[str, Any] = {"format": ASSESSMENT_FORMAT, **{name: plain(getattr(self, name)) for name in fields}}
-        return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return as_json(self, without=() if times else {"times"}, format=ASSESSMENT_FORMAT)
 
     @classmethod
     def from_json(cls, text: str) -> Assessment:

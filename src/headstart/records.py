@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 
@@ -33,3 +35,20 @@ def built(kind: Any, values: Any) -> Any:
     if origin is None and args:  # X | None
         return built(next(a for a in args if a is not type(None)), values)
     return values
+
+
+def as_json(found: Any, *, without: Collection[str] = (), **more: Any) -> str:
+    """Return findings as JSON text, ``without`` the fields of those names and with ``more`` values: sorted keys, so that equal findings give equal bytes."""
+    values = {f.name: plain(getattr(found, f.name)) for f in dataclasses.fields(found) if f.name not in without}
+    return json.dumps({**more, **values}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_whole(text: str, path: Path) -> Path:
+    """Write text to ``path``, whole or not at all, and return the path."""
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from headstart.cases import Case, write_cases
-from headstart.records import built, plain
+from headstart.records import as_json, built, write_whole
 from headstart.verdicts import Contender as Contender
 from headstart.verdicts import Corrected as Corrected
 from headstart.verdicts import Outlook as Outlook
@@ -300,15 +300,12 @@ class Result:
             self.model.save(folder / "model")
         (folder / TIMES_FILE).write_text(json.dumps(dict(self.times), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         write_cases(self.cases, folder / CASES_FILE)
-        scratch = folder / f".{RESULT_FILE}.new"
-        scratch.write_text(self.to_json(), encoding="utf-8")
-        scratch.replace(folder / RESULT_FILE)  # why last and at once: this file says that the run is finished
+        write_whole(self.to_json(), folder / RESULT_FILE)  # why last and at once: this file says that the run is finished
         return folder
 
     def to_json(self) -> str:
         """Return the findings as JSON text: sorted keys, no seconds, no model; equal findings give equal bytes."""
-        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in {"times", "model", "cases"}}
-        return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return as_json(self, without={"times", "model", "cases"}, format=FORMAT)
 
     @classmethod
     def from_json(cls, text: str, *, times: Mapping[str, float] | None = None, model: Model | None = None, cases: Sequence[Case] = ()) -> Result:

@@ -29,7 +29,7 @@ from headstart.learner import Candidate, Fitted
 from headstart.methods.method import View, space
 from headstart.methods.model.multitask import MultiTask, places
 from headstart.modality import door
-from headstart.records import plain
+from headstart.records import as_json
 from headstart.result import Predictions, Score, Verdict
 from headstart.runs import checked_margin, parse_budget
 from headstart.search import Clock, Ledger
@@ -84,8 +84,7 @@ class Together:
 
     def to_json(self) -> str:
         """Return the findings as JSON text; equal findings give equal bytes."""
-        values = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "models"}
-        return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return as_json(self, without={"models"})
 
     def save(self, folder: str | Path) -> Path:
         """Write the findings, and each task's model into a folder of its own; return the folder."""

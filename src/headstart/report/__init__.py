@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from headstart.adaptation import Adaptation
+from headstart.records import write_whole
 from headstart.report import charts
 from headstart.report.adapted import render_adaptation
 from headstart.report.drawing import legend_mark
-from headstart.result import Confusion, Result, Score, Verdict, counted
+from headstart.report.page import filled, interval, matrix, settings
+from headstart.result import Result, Score, Verdict, counted
 
 NAMES = {"baseline": "No transfer", "frozen": "Frozen features + head", "fine-tuned": "Fine-tuned"}
 
 
 def render(result: Result) -> str:
     """Return the page; equal results, with equal times, give equal text."""
-    from jinja2 import Environment, StrictUndefined
-
-    room = files("headstart.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string((room / "page.html.j2").read_text(encoding="utf-8"))
-    style = Markup((room / "style.css").read_text(encoding="utf-8"))
     present = {a.name: a for a in result.arms}
-    return page.render(
+    return filled(
+        "page.html.j2",
         r=result,
-        style=style,
         names=NAMES,
         colours=charts.COLOURS,
         level=f"{result.verdict.level:.0%}",
@@ -40,27 +33,20 @@ def render(result: Result) -> str:
         baseline=present["baseline"],
         missing=[name for name in NAMES if name not in present],
         total=result.times.get("total"),
-        interval=_interval,
-        settings=_settings,
+        interval=interval,
+        settings=settings,
         things=result.found.things,
         counted=counted,
         seconds=partial(_seconds, result.times),
         key=legend_mark,
-        confusion=_rows(result.confusion) if result.confusion is not None else [],
+        confusion=matrix(result.confusion.labels, result.confusion.counts) if result.confusion is not None else [],
         **_drawings(result),
     )
 
 
 def write(result: Result | Adaptation, path: Path) -> Path:
     """Write the page to ``path``, whole or not at all, and return the path."""
-    text = render_adaptation(result) if isinstance(result, Adaptation) else render(result)
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return path
+    return write_whole(render_adaptation(result) if isinstance(result, Adaptation) else render(result), path)
 
 
 def _drawings(result: Result) -> dict[str, Markup]:
@@ -92,7 +78,7 @@ def _walk(result: Result) -> Markup:
 
 
 def _whisker(label: str, score: Score, colour: str) -> charts.Whisker:
-    return charts.Whisker(label, score.value, score.interval, colour, f"{score.value:.3f}{_interval(score)}")
+    return charts.Whisker(label, score.value, score.interval, colour, f"{score.value:.3f}{interval(score)}")
 
 
 def _because(v: Verdict, things: str) -> str:
@@ -107,24 +93,5 @@ def _because(v: Verdict, things: str) -> str:
     return f"The interval has {worth} inside: these {things} cannot tell. The mean is {side} {worth}, and that alone decides what is shipped."
 
 
-def _interval(score: Score) -> str:
-    return "" if score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
-
-
-def _settings(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {v}" for k, v in params.items())
-
-
 def _seconds(times: Mapping[str, float], number: int) -> str:
     return f"{times[f'trial.{number}']:.1f}" if f"trial.{number}" in times else "-"
-
-
-def _rows(confusion: Confusion) -> list[dict[str, Any]]:
-    """Lay the confusion out by rows, each cell with its share of the row's cases."""
-    rows = []
-    for i, (label, counts) in enumerate(zip(confusion.labels, confusion.counts, strict=True)):
-        total = sum(counts)
-        shares = [n / total if total else 0.0 for n in counts]
-        cells = [{"count": n, "share": f"{s:.3f}", "percent": f"{s:.0%}", "right": i == j} for j, (n, s) in enumerate(zip(counts, shares, strict=True))]
-        rows.append({"label": label, "cells": cells})
-    return rows

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any
-
 from markupsafe import Markup
 
 from headstart.adaptation import SOURCE_ONLY, Adaptation, AdaptationVerdict, Candidacy, ClassMove, ClassRate
@@ -13,7 +9,7 @@ from headstart.evidence import THINGS
 from headstart.report import domain_charts
 from headstart.report.charts import Whisker, whiskers
 from headstart.report.drawing import legend_mark
-from headstart.result import Score
+from headstart.report.page import filled, interval, matrix, settings
 
 ANSWERS = {"adapt": "Adapting helps", "do not adapt": "Adapting does not help", "undecided": "Undecided", "nothing to do": "Nothing to adapt"}
 SHOWN = 12  # classes and candidates that a chart holds before it is no longer read
@@ -21,14 +17,9 @@ SHOWN = 12  # classes and candidates that a chart holds before it is no longer r
 
 def render_adaptation(found: Adaptation) -> str:
     """Return the page; equal findings, with equal times, give equal text."""
-    from jinja2 import Environment, StrictUndefined
-
-    room = files("headstart.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    page = environment.from_string((room / "adapted.html.j2").read_text(encoding="utf-8"))
-    return page.render(
+    return filled(
+        "adapted.html.j2",
         a=found,
-        style=Markup((room / "style.css").read_text(encoding="utf-8")),
         answer=ANSWERS[found.verdict.decision],
         because=_because(found.verdict),
         things=THINGS[found.modality],
@@ -39,9 +30,9 @@ def render_adaptation(found: Adaptation) -> str:
         validators=sorted(found.choice.validators),
         complete=[c for c in found.candidates if c.status == "complete"],
         moved=sorted((m for m in found.moved if m.moved or m.came), key=lambda m: -m.moved),
-        matrix=_matrix(found),
-        interval=_interval,
-        settings=_settings,
+        matrix=matrix(found.labels, found.moves) if found.moves and len(found.labels) <= SHOWN else [],
+        interval=interval,
+        settings=settings,
         opinion=_opinion,
         sentence=_sentence,
         support=_support,
@@ -88,18 +79,6 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:].rstrip('.')}." if words else ""
 
 
-def _matrix(found: Adaptation) -> list[dict[str, Any]]:
-    """Lay out who moved where, each cell with its share of the row's cases; too many classes are not laid out."""
-    if not found.moves or len(found.labels) > SHOWN:
-        return []
-    rows = []
-    for i, (label, counts) in enumerate(zip(found.labels, found.moves, strict=True)):
-        total = sum(counts) or 1
-        cells = [{"count": n, "share": f"{n / total:.3f}", "stays": i == j} for j, n in enumerate(counts)]
-        rows.append({"label": label, "cells": cells})
-    return rows
-
-
 def _opinion(one: Candidacy, validator: str) -> str:
     said = next((s for s in one.said if s.validator == validator), None)
     if said is None or said.value is None:
@@ -112,15 +91,3 @@ def _support(move: ClassMove) -> str:
     if move.gained is not None and move.lost is not None:
         parts.append(f"by known labels {move.gained} became right, {move.lost} wrong")
     return ", ".join(parts) or "-"
-
-
-def _interval(score: Score | None) -> str:
-    return "" if score is None or score.interval is None else f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]"
-
-
-def _settings(params: Any) -> str:
-    return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {_listed(v)}" for k, v in sorted(params.items()))
-
-
-def _listed(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
