@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -68,9 +68,36 @@ def check(task: Task, sources: Sequence[Source], *, verb: str = "transfer to") -
         raise InputError(f"Source {foreign.name!r} is for {foreign.modality}, and the task is {task.modality}. List others: headstart sources.")
 
 
+class Paced:
+    """What is shared by all that works against a clock, step by step; ``shares`` says when each step must end, ``limit`` is that of the one at work."""
+
+    shares: ClassVar[Mapping[str, float]]
+    clock: Clock
+    observer: Observer
+    limit: float
+
+    def begin(self, step: str, name: str, total: int | None = None) -> float:
+        """Announce a step and return its deadline, a ``time.monotonic``; views that are still being made then give up."""
+        self.observer.phase(name, total)
+        self.limit = self.shares[step]
+        return self.clock.deadline(self.limit)
+
+    def progress(self, label: str, k: int) -> None:
+        """Hear of finished inputs; raises ``OutOfTime`` past the step's deadline."""
+        self.observer.advance(label, k)
+        if self.clock.late(self.limit):
+            raise OutOfTime
+
+    def count(self, *, per: float, low: int, high: int) -> int:
+        """How many pieces of work the budget pays for: one per so many seconds, within bounds; the same on every machine."""
+        return max(low, min(high, int(self.clock.budget // per)))
+
+
 @dataclass
-class Bench:
+class Bench(Paced):
     """What every step works on. ``train`` and ``test`` are row numbers of the task's inputs; splits are stratified by ``strata`` (n,)."""
+
+    shares: ClassVar[Mapping[str, float]] = SHARES
 
     task: Task
     inspection: Inspection
@@ -96,22 +123,6 @@ class Bench:
     def classes(self) -> int:
         """How many classes the task has; 0 for regression."""
         return len(self.task.labels)
-
-    def begin(self, step: str, name: str, total: int | None = None) -> float:
-        """Announce a step and return its deadline, a ``time.monotonic``; views that are still being made then give up."""
-        self.observer.phase(name, total)
-        self.limit = SHARES[step]
-        return self.clock.deadline(self.limit)
-
-    def progress(self, label: str, k: int) -> None:
-        """Hear of finished inputs; raises ``OutOfTime`` past the step's deadline."""
-        self.observer.advance(label, k)
-        if self.clock.late(self.limit):
-            raise OutOfTime
-
-    def count(self, *, per: float, low: int, high: int) -> int:
-        """How many pieces of work the budget pays for: one per so many seconds, within bounds; the same on every machine."""
-        return max(low, min(high, int(self.clock.budget // per)))
 
     def folds(self, *, repeats: int, seed: int, rows: np.ndarray | None = None, k: int = FOLDS) -> list[Split]:
         """Return repeated stratified folds of the training part, or of those ``rows``, groups whole, as row numbers of the task's inputs."""

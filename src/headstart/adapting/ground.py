@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from headstart.activations.store import Store, default_root
 from headstart.adapting.domains import Domains
-from headstart.bench import Observer
+from headstart.bench import Observer, Paced
 from headstart.choice import Chooser
 from headstart.core import Backbone, Source, Task
 from headstart.evaluate import strata
@@ -38,8 +39,10 @@ HALF = 1.645  # standard errors to either side of a 90 % interval
 
 
 @dataclass
-class Ground:
+class Ground(Paced):
     """What every step works on. ``networks`` are those whose features are made."""
+
+    shares: ClassVar[Mapping[str, float]] = SHARES
 
     domains: Domains
     networks: dict[str, Source]
@@ -54,22 +57,6 @@ class Ground:
     seconds: dict[str, float] = field(default_factory=dict)
     ran_out: bool = False
     limit: float = math.inf
-
-    def begin(self, step: str, name: str, total: int | None = None) -> float:
-        """Announce a step and return its deadline, a ``time.monotonic``; features that are still being made then give up."""
-        self.observer.phase(name, total)
-        self.limit = SHARES[step]
-        return self.clock.deadline(self.limit)
-
-    def progress(self, label: str, k: int) -> None:
-        """Hear of finished inputs; raises ``OutOfTime`` past the step's deadline."""
-        self.observer.advance(label, k)
-        if self.clock.late(self.limit):
-            raise OutOfTime
-
-    def count(self, *, per: float, low: int, high: int) -> int:
-        """How many pieces of work the budget pays for: one per so many seconds, within bounds; the same on every machine."""
-        return max(low, min(high, int(self.clock.budget // per)))
 
     def final(self, network: str) -> np.ndarray:
         """Return the final pooled features (n, d) of all cases by that network."""
