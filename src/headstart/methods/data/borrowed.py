@@ -136,7 +136,9 @@ class Borrow(OnFeatures):
     paper: ClassVar[str] = "Daumé & Marcu 2006, Domain adaptation for statistical classifiers"
     limits: ClassVar[str] = "labels must mean the same in both domains; how much a borrowed case counts is read from few own cases"
 
+    ridge: ClassVar[type[BorrowingRidge]] = BorrowingRidge  # how it picks and weighs
+
     share: float = knob(1.0, choices=(0.05, 0.2, 0.5, 1.0))
 
     def estimator(self, *, seed: int) -> Any:
-        return BorrowingRidge(share=self.share, seed=seed)
+        return self.ridge(share=self.share, seed=seed)

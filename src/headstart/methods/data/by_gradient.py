@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import softmax
@@ -66,8 +66,6 @@ class BorrowGradient(Borrow):
     name: ClassVar[str] = "borrow-gradient"
     paper: ClassVar[str] = "Xia et al. 2024, LESS: selecting influential data for targeted instruction tuning"
     limits: ClassVar[str] = "of few target cases the gradient is mostly chance"
+    ridge: ClassVar[type[BorrowingRidge]] = GradientRidge
 
     share: float = knob(0.5, choices=(0.05, 0.2, 0.5, 1.0))
-
-    def estimator(self, *, seed: int) -> Any:
-        return GradientRidge(share=self.share, seed=seed)

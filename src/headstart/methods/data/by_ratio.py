@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,8 +46,6 @@ class BorrowRatio(Borrow):
     name: ClassVar[str] = "borrow-ratio"
     paper: ClassVar[str] = "Bickel et al. 2007, Discriminative learning for differing training and test distributions"
     limits: ClassVar[str] = "looks alone decide: a case that looks right and is labelled wrong counts in full"
+    ridge: ClassVar[type[BorrowingRidge]] = RatioRidge
 
     share: float = knob(0.5, choices=(0.05, 0.2, 0.5, 1.0))
-
-    def estimator(self, *, seed: int) -> Any:
-        return RatioRidge(share=self.share, seed=seed)

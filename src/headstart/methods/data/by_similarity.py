@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -61,8 +61,6 @@ class BorrowSimilar(Borrow):
     name: ClassVar[str] = "borrow-similar"
     paper: ClassVar[str] = "Cui et al. 2018, Large scale fine-grained categorization and domain-specific transfer learning"
     limits: ClassVar[str] = "what lies near the cases that are known adds least that is new"
+    ridge: ClassVar[type[BorrowingRidge]] = SimilarRidge
 
     share: float = knob(0.5, choices=(0.05, 0.2, 0.5, 1.0))
-
-    def estimator(self, *, seed: int) -> Any:
-        return SimilarRidge(share=self.share, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import log_softmax
@@ -56,8 +56,6 @@ class BorrowCurriculum(Borrow):
     name: ClassVar[str] = "borrow-curriculum"
     paper: ClassVar[str] = "Kumar et al. 2010, Self-paced learning for latent variable models"
     limits: ClassVar[str] = "easy cases teach little that is new, and a head that errs finds its own errors easy"
+    ridge: ClassVar[type[BorrowingRidge]] = CurriculumRidge
 
     share: float = knob(0.5, choices=(0.05, 0.2, 0.5, 1.0))
-
-    def estimator(self, *, seed: int) -> Any:
-        return CurriculumRidge(share=self.share, seed=seed)

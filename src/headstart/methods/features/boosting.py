@@ -45,7 +45,7 @@ class Boosting(Head):
 
 
 @dataclass(frozen=True)
-class BoostingRegressor(Head):
+class BoostingRegressor(Boosting):
     """The same for numbers.
 
     Parameters
@@ -53,14 +53,7 @@ class BoostingRegressor(Head):
     rate, leaf : as in :class:`Boosting`
     """
 
-    name: ClassVar[str] = "boosting"
     needs: ClassVar[frozenset[str]] = frozenset({"numbers"})
-    paper: ClassVar[str] = PAPER
-    limits: ClassVar[str] = LIMITS
-
-    transform: str = knob("pca", choices=("pca", "whiten"))
-    rate: float = knob(0.1, low=0.02, high=0.3, log=True)
-    leaf: int = knob(5, choices=(2, 5, 20))
 
     def head(self, *, seed: int) -> Any:
         from sklearn.ensemble import HistGradientBoostingRegressor

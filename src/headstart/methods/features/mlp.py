@@ -44,7 +44,7 @@ class SmallNet(Head):
 
 
 @dataclass(frozen=True)
-class SmallNetRegressor(Head):
+class SmallNetRegressor(SmallNet):
     """The same for numbers.
 
     Parameters
@@ -52,13 +52,7 @@ class SmallNetRegressor(Head):
     hidden, decay : as in :class:`SmallNet`
     """
 
-    name: ClassVar[str] = "mlp"
     needs: ClassVar[frozenset[str]] = frozenset({"numbers"})
-    paper: ClassVar[str] = PAPER
-    limits: ClassVar[str] = LIMITS
-
-    hidden: int = knob(64, choices=(32, 64, 256))
-    decay: float = knob(1.0, low=1e-3, high=30.0, log=True)
 
     def head(self, *, seed: int) -> Any:
         from sklearn.neural_network import MLPRegressor

@@ -51,7 +51,7 @@ class RandomFeatures(Head):
 
 
 @dataclass(frozen=True)
-class RandomFeaturesRegressor(Head):
+class RandomFeaturesRegressor(RandomFeatures):
     """The same for numbers.
 
     Parameters
@@ -59,13 +59,7 @@ class RandomFeaturesRegressor(Head):
     kind, components : as in :class:`KernelFeatures`
     """
 
-    name: ClassVar[str] = "random-features"
     needs: ClassVar[frozenset[str]] = frozenset({"numbers"})
-    paper: ClassVar[str] = PAPER
-    limits: ClassVar[str] = LIMITS
-
-    kind: str = knob("fourier", choices=KINDS)
-    components: int = knob(1024, choices=(256, 1024, 2048))
 
     def head(self, *, seed: int) -> Any:
         return make_pipeline(KernelFeatures(kind=self.kind, components=self.components, seed=seed), RidgeCV([a / self.components for a in ALPHAS]))

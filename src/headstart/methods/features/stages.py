@@ -57,7 +57,7 @@ class Stages(Closed):
 
 
 @dataclass(frozen=True)
-class StagesRegressor(Closed):
+class StagesRegressor(Stages):
     """The same for numbers.
 
     Parameters
@@ -65,17 +65,7 @@ class StagesRegressor(Closed):
     most : as in :class:`Stages`
     """
 
-    name: ClassVar[str] = "stages"
-    arm: ClassVar[Arm] = "frozen"
-    level: ClassVar[Level] = "feature"
     needs: ClassVar[frozenset[str]] = frozenset({"numbers"})
-    paper: ClassVar[str] = PAPER
-    limits: ClassVar[str] = LIMITS
-
-    most: int = knob(4, choices=(1, 2, 4, 8))
-
-    def view(self, source: Source | None) -> View:
-        return _view(source)
 
     def estimator(self, *, seed: int) -> Any:
         return NumbersOnStages(most=self.most)
