@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from headstart.search import Clock
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,4 +21,13 @@ def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def two_threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so: `make test` runs two processes of one thread
+
+
+@pytest.fixture(scope="module")
+def unhurried() -> Iterator[None]:
+    """Budgets decide what is planned, and end nothing: so a run does on a loaded machine what it does on an idle one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clock, "deadline", lambda clock, share: math.inf)
+        patch.setattr(Clock, "late", lambda clock, share, *, need=0.0: False)
+        yield

@@ -46,7 +46,7 @@ def mails(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def text_run(mails: Path) -> tuple[Path, str]:
+def text_run(mails: Path, unhurried: None) -> tuple[Path, str]:
     out = mails.parent / "run"
     return out, run("transfer", str(mails), "--text", "body", "--target", "about", "--out", str(out), "--budget", "25s")
 
@@ -83,7 +83,7 @@ def numbers(n: int, *, seed: int) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def table_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def table_run(tmp_path_factory: pytest.TempPathFactory, unhurried: None) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("tables")
     header = ["a", "b", "colour", "y"]
     mine, other = written(folder / "mine.csv", header, numbers(60, seed=1)), written(folder / "other.csv", header, numbers(1500, seed=2))
