@@ -4,9 +4,9 @@
     python benchmarks/strategies.py --out strategies.jsonl --table
 
 Each method trains with its defaults on so many cases per class, drawn anew for every seed, and is scored by balanced accuracy on 300 other images that no
-method and no choice ever sees. Groups (patients) are never on both sides. "choice" is what Headstart does where no method is named: frozen features with a
-head, or LP-FT where it leads by more than a standard error in three folds of the training cases. One row per (task, budget, seed, method), written when
-it is measured: a run that is started again fills in what is missing, seeds outermost, so that a table can be drawn at any time.
+method and no choice ever sees. Groups (patients) are never on both sides. "choice" is what Headstart does with images where no method is named: rates
+that fall by stage, unless frozen features with a head lead by more than a standard error in three folds of the training cases. One row per (task, budget,
+seed, method), written when it is measured: a run that is started again fills in what is missing, seeds outermost, so that a table can be drawn at any time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from collect import rows_of
 from headstart import sources
 from headstart.activations.store import Store, default_root
 from headstart.core import Source
-from headstart.evaluate import folds, score
+from headstart.evaluate import folds, score, share_tested
+from headstart.guard import resampled_t
 from headstart.learner import Candidate, learn
 from headstart.methods import METHODS, FineTune, Probe
 from headstart.methods.needs import unmet
 from headstart.modality.image import digest
+from headstart.pipeline import DEFAULT
 from headstart.views import Views
 
 TASKS = ("elpv poly", "chest x-rays", "pacs cartoon", "mnist", "fashion", "coil")
@@ -56,11 +58,12 @@ def measured(candidate: Candidate, views: Views, train: np.ndarray, test: np.nda
 
 
 def chosen(table: dict[str, Candidate], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
-    """What Headstart takes: LP-FT where it leads by more than a standard error of the paired folds."""
-    pairs = folds([str(c) for c in y[train]], k=3, repeats=1, seed=seed)
+    """What Headstart takes of images: what it tunes them with, unless a probe leads by more than a standard error of the paired folds."""
+    tuned, pairs = DEFAULT["image"][0].name, folds([str(c) for c in y[train]], k=3, repeats=1, seed=seed)
     given = (y, classes, seed)
-    gains = [measured(table[FineTune.name], views, train[a], train[b], *given) - measured(table[PROBE], views, train[a], train[b], *given) for a, b in pairs]
-    return FineTune.name if np.mean(gains) > np.std(gains, ddof=1) / np.sqrt(len(gains)) else PROBE
+    gains = [measured(table[tuned], views, train[a], train[b], *given) - measured(table[PROBE], views, train[a], train[b], *given) for a, b in pairs]
+    mean, error, _ = resampled_t(gains, test_share=share_tested(pairs))
+    return tuned if mean >= -error else PROBE
 
 
 def drawn(target: pool.Target, per_class: int, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -45,6 +46,14 @@ class Other(Own):
 
     name: ClassVar[str] = "frozen + head"
     arm: ClassVar[Any] = "frozen"
+
+
+@dataclass(frozen=True)
+class Deep(Own):
+    """Transfer that counts as fine-tuning."""
+
+    name: ClassVar[str] = "deep"
+    arm: ClassVar[Any] = "fine-tuned"
 
 
 class Noise:
@@ -117,6 +126,19 @@ def test_targets_of_a_folds_own_cases_have_no_say_in_what_is_chosen_for_it(tmp_p
 def test_a_search_fold_whose_cases_are_all_left_out_is_left_out(tmp_path):
     search = searched(tmp_path, views=2, seed=3).search
     assert len(search.scores(search.trials[0], without=search.folds[0][1])) == len(search.folds) - 1
+
+
+@pytest.mark.parametrize(
+    ("tell", "modality", "stands"),
+    [(None, "image", "fine-tuned"), (None, "tabular", "frozen"), (None, "text", "frozen"), (1, "image", "frozen"), (2, "tabular", "fine-tuned")],
+)
+def test_where_folds_cannot_tell_images_take_fine_tuning_and_what_is_clearly_better_stands_in_any_case(tmp_path, tell, modality, stands):
+    """Views 1 and 2 are frozen features and fine-tuning: both noise, or one of them knows the label."""
+    bench = searched(tmp_path, views=3, seed=0, tell=tell)
+    bench.search.trials, bench.search.candidates = bench.search.trials[:2], bench.search.candidates[:2]
+    bench.search.fixed([Candidate(Deep(1 if tell is None else 2), Source("s"))], deadline=np.inf)
+    bench.task = dataclasses.replace(bench.task, modality=modality)
+    assert verdict(bench, judge_arms(bench, fit_chosen(bench)), margin=0.0).stands.name == stands
 
 
 def test_the_best_of_many_sources_of_noise_is_judged_to_gain_nothing(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import headstart as hs
@@ -36,7 +37,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(photos: Path) -> tuple[hs.Result, Path]:
+def finished(photos: Path, unhurried: None) -> tuple[hs.Result, Path]:
     folder = photos.parent / "run"
     task = hs.Task.from_folder(photos)
     return hs.transfer(task, [hs.sources.get("efficientnet_lite0")], budget="2m", seed=0, out=folder, command="x"), folder
@@ -48,7 +49,7 @@ def test_every_arm_is_measured_and_the_plan_is_finished(finished: tuple[hs.Resul
     assert [a.name for a in result.arms] == ["baseline", "frozen", "fine-tuned"]
     assert all(a.cv.interval is not None and a.test.interval is not None and a.test.n == 12 for a in result.arms)
     assert result.found.n_train == 36
-    assert {t.method for t in result.trials} == {"simple", "scratch", "frozen + head", "fine-tune"}
+    assert {t.method for t in result.trials} == {"simple", "scratch", "frozen + head", "discriminative"}
     assert len(result.curve) >= 3
 
 
@@ -107,7 +108,8 @@ def test_a_run_killed_twice_ends_with_the_same_bytes_and_repeats_nothing(finishe
     _, whole = finished
     folder, cache = tmp_path / "killed", tmp_path / "cache"
     code = (
-        "import sys, headstart as hs, torch; torch.set_num_threads(2)\n"
+        f"import math, headstart as hs, torch; from headstart.search import Clock; torch.set_num_threads({torch.get_num_threads()})\n"
+        "Clock.deadline, Clock.late = lambda clock, share: math.inf, lambda clock, share, *, need=0.0: False\n"  # as in \"unhurried\"
         f"hs.transfer(hs.Task.from_folder({str(photos)!r}), [hs.sources.get('efficientnet_lite0')], budget='2m', seed=0, out={str(folder)!r}, command='x')\n"
     )
     environment = {**os.environ, "HEADSTART_CACHE": str(cache)}

@@ -35,7 +35,10 @@ def transfer(
     source: Annotated[list[str] | None, typer.Option(help="A source to try; may be repeated. Default: all that are installed.")] = None,
     group_by: Annotated[str | None, typer.Option(help="What is never split: regular expression on the path, e.g. '(patient\\d+)', or a column.")] = None,
     engine: Annotated[str, typer.Option(help="What runs frozen stages: auto (measured, and checked), torch, torch-bf16, openvino, ...")] = "auto",
-    methods: Annotated[str | None, typer.Option(help="Ways to try on the best source, such as lp-ft,l2-sp. Default: lp-ft. List: headstart methods.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Ways to try on the best source, such as lp-ft,l2-sp. Default: discriminative for images, else lp-ft. List: headstart methods."),
+    ] = None,
     search: Annotated[str, typer.Option(help="Who proposes trials, in one space: random, grid, bayes, gp, halving, hyperband. Default: a plan.")] = "",
     trials: Annotated[int | None, typer.Option(help="Most trials of the search. Default: what the budget pays for.")] = None,
     folds: Annotated[str, typer.Option(help="Where settings are compared: 5 folds, 3x5 (repeated), 0.2 (one validation split).")] = "5",

@@ -15,7 +15,7 @@ from headstart.bench import Bench
 from headstart.core import Source
 from headstart.journal import JOURNAL_FILE, best_of
 from headstart.learner import Candidate, with_params
-from headstart.methods import METHODS, Closed, FineTune, Method, space
+from headstart.methods import METHODS, Closed, Discriminative, FineTune, Method, space
 from headstart.plan import PROCEDURES, feasible, probe_of
 from headstart.proposing import BLIND, BY_FOLDS, Proposal, Proposer
 from headstart.result import RankedSource
@@ -25,7 +25,8 @@ from headstart.terms import Terms
 
 PRIOR = 5  # settings of a past run that are tried first
 WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
-EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "frozen"), FineTune)  # where no method is named: what a trial of costs seconds
+# where no method is named: what a trial of costs seconds
+EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "frozen"), Discriminative, FineTune)
 SECONDS_A_TRIAL = 8.0  # of the budget, where no number of trials is named
 
 

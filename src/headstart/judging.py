@@ -128,10 +128,12 @@ def best_inside(bench: Bench, arm: ArmName, fold: Split, *, deadline: float) -> 
 
 
 def preferred(bench: Bench, rivals: Sequence[Arm], *, inside: Split | None = None) -> Arm:
-    """Return frozen features, unless fine-tuning was better on the search folds by more than one standard error of the difference.
+    """Return frozen features or fine-tuning: the expected one, unless the other was better on the search folds by more than a standard error of the difference.
 
-    The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3): of models that cannot be told apart, the simpler one, which is also judged on
-    more folds. No judging fold's score is looked at. ``inside`` a fold its test cases have no say, and where its training cases
+    The one-standard-error rule (Breiman et al. 1984, sec. 3.4.3): where folds cannot tell two models apart, what is known of other tasks does. Of texts and
+    tables that is the simpler one, which is also judged on more folds. Of images it is fine-tuning: over six tasks it gained 9.3, 2.3 and 1.9 points over
+    frozen features at 5, 20 and 100 of each class, and three folds of 5 of each class can tell no such gain. No judging fold's score is looked at.
+    ``inside`` a fold its test cases have no say, and where its training cases
     would have named another source, that source was not fine-tuned.
     """
     if len(rivals) < 2:
@@ -146,7 +148,13 @@ def preferred(bench: Bench, rivals: Sequence[Arm], *, inside: Split | None = Non
     if len(sides) < 2 or len(sides[0]) < 2:
         return simple
     mean, error, _ = resampled_t(np.subtract(sides[1], sides[0]), test_share=share_tested(bench.search.folds))
-    return deep if mean > error else simple
+    leads = mean >= -error if leans_deep(bench) else mean > error
+    return deep if leads else simple
+
+
+def leans_deep(bench: Bench) -> bool:
+    """Return whether fine-tuning is expected to win where folds cannot tell: for images."""
+    return bench.task.modality == "image"
 
 
 def kind_of(trial: Trial) -> Kind:
