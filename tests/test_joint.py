@@ -7,6 +7,7 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 import headstart as hs
 from headstart.bench import Bench, Silent
+from headstart.bounds import Bounds, Refusal
 from headstart.core import Domain, Inspection, Source, Task
 from headstart.evaluate import folds
 from headstart.joint import EVERYTHING, known_good, searched
@@ -152,6 +154,43 @@ def test_a_method_is_not_proposed_on_a_source_that_cannot_bear_it() -> None:
     whole = Space({"fine-tune": FineTune()}, {"bare": source("bare")}, Settings(), 2)
     assert whole.candidate({"method": "fine-tune", "source": "bare"}) is None
     assert list(whole.grid()) == []
+
+
+@dataclass(frozen=True)
+class NoRoom:
+    """Leaves out the good source's widest features and all of the middling one, as bounds do that they break."""
+
+    bounds: Bounds = field_of(default_factory=lambda: Bounds(size=1))
+
+    def refusal(self, candidate: Candidate, *, deadline: float) -> Refusal | None:
+        name = "" if candidate.source is None else candidate.source.name
+        return Refusal(1.0, "too large") if name == "middling" or (name == "good" and candidate.params.get("span") == 4) else None
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_whoever_proposes_what_breaks_a_bound_is_left_out_and_counts_for_no_trial(tmp_path: Path, planted: None, word: str) -> None:
+    one, ranked = bench(tmp_path, journal=True)
+    one.search.sieve = NoRoom()
+    searched(one, [r for r in ranked if r.name != "middling"], (Head2Toe,), hs.Terms(search=word, trials=24))
+    probed, tried = one.search.trials[:3], one.search.trials[3:]
+    run_, left = [t for t in tried if t.status != "excluded"], [t for t in tried if t.status == "excluded"]
+    assert len(probed) + len(run_) == 24
+    assert left
+    assert all(t.reason == "too large" and not t.folds and t.params["span"] == 4 for t in left)
+    assert all(NoRoom().refusal(one.search.candidates[t.number], deadline=NEVER) is None for t in run_)
+    assert len({str(c.describe()) for c in one.search.candidates}) == len(one.search.candidates)
+    assert not {t.number for t in left} & set(one.search.seconds)
+    studies = [optuna.load_study(study_name=n, storage=one.search.journal.storage) for n in optuna.get_all_study_names(one.search.journal.storage)]  # type: ignore[union-attr]
+    failed = {t.user_attrs["number"] for s in studies for t in s.trials if t.state is optuna.trial.TrialState.FAIL}
+    assert failed == {t.number for t in left}
+
+
+def test_tpe_keeps_away_from_what_breaks_a_bound(tmp_path: Path, planted: None) -> None:
+    one, ranked = bench(tmp_path)
+    one.search.sieve = NoRoom()
+    searched(one, ranked, (), hs.Terms(search="bayes", trials=40))
+    where = [t.source == "middling" for t in one.search.trials[8:]]  # behind probes and known-good settings
+    assert sum(where) <= len(where) / 3  # blind draws from three sources meet it in a third of cases, and it has the best first probe
 
 
 @pytest.mark.parametrize("word", WORDS)

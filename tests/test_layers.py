@@ -18,12 +18,13 @@ PACKAGE = "headstart"
 # a room may import rooms on its own floor or below; the package's __init__ only lists names, and __main__ only calls cli
 FLOOR = {
     **dict.fromkeys(("result", "distance", "assessment", "adaptation", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
-    **dict.fromkeys(("findings", "verdicts"), 0),
+    **dict.fromkeys(("findings", "verdicts", "fronts"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "validators"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
     **dict.fromkeys(("search", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending"), 5),
+    **dict.fromkeys(("bounds", "gauge"), 5),
     "joint": 6,
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "doctor", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
     "adapting": 6,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headstart.adapting import adapt as adapt
     from headstart.appraisal import assess as assess
     from headstart.assessment import Assessment as Assessment
+    from headstart.bounds import Bounds as Bounds
     from headstart.core import Backbone as Backbone
     from headstart.core import Domain as Domain
     from headstart.core import InputError as InputError
@@ -44,6 +45,7 @@ _HOME = {
     "Adaptation": "adaptation",
     "Assessment": "assessment",
     "Backbone": "core",
+    "Bounds": "bounds",
     "Diagnosis": "doctor",
     "Domain": "core",
     "InputError": "core",
@@ -72,6 +74,7 @@ __all__ = [
     "Adaptation",
     "Assessment",
     "Backbone",
+    "Bounds",
     "Diagnosis",
     "Domain",
     "InputError",

@@ -201,5 +201,7 @@ def set_up(
 def _line(trial: Trial) -> str:
     source = f" on {trial.source}" if trial.source else ""
     params = ", ".join(f"{k}={v:.2g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
+    if trial.status == "excluded":
+        return f"left out        {trial.method}{source}: {params} ({trial.reason})"
     end = f" (stopped: {trial.reason})" if trial.status == "stopped" else ""
     return f"trial {trial.number:>3}  {trial.score:.3f}  {trial.method}{source}: {params}{end}"

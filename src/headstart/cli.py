@@ -43,6 +43,10 @@ def transfer(
     trials: Annotated[int | None, typer.Option(help="Most trials of the search. Default: what the budget pays for.")] = None,
     folds: Annotated[str, typer.Option(help="Where settings are compared: 5 folds, 3x5 (repeated), 0.2 (one validation split).")] = "5",
     prior: Annotated[Path | None, typer.Option(help="Folder of a past run whose best settings are tried first.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Most bytes on disk of the final model, such as 20MB.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Most memory of predicting one input, such as 500MB: weights and activations.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Most time for one input on this machine, such as 20ms.")] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Show score against size and latency; shown with any bound.")] = False,
     train: Annotated[str | None, typer.Option(help="How networks are trained, such as held_in=0.1,soup=3 or mixup=0.2. All: README.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
@@ -52,8 +56,10 @@ def transfer(
 
     what = {"text": text, "target": target, "source_data": source_data, "kind": kind, "group_by": group_by}
     terms = {"search": search, "trials": trials, "folds": folds, "prior": prior}
+    most = {"size": max_size, "memory": max_memory, "latency": max_latency}
+    bounds = most if pareto or any(value is not None for value in most.values()) else None
     rest = {"engine": engine, "methods": methods, "train": train, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
-    transfer_and_report(Asked(data, out, budget, seed, source, terms=terms, **what, **rest))  # type: ignore[arg-type]
+    transfer_and_report(Asked(data, out, budget, seed, source, terms=terms, bounds=bounds, **what, **rest))  # type: ignore[arg-type]
 
 
 @app.command()

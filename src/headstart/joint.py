@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headstart.result import RankedSource
 from headstart.search import hopeless
 from headstart.spaces import Space
 from headstart.terms import Terms
+from headstart.train import OutOfTime
 
 PRIOR = 5  # settings of a past run that are tried first
 WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
@@ -44,7 +46,7 @@ def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[typ
     for method in templates:
         if type(method) in PROCEDURES:
             PROCEDURES[type(method)](bench, method, leads, deadline)
-    probes = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline"]
+    probes = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline" and t.status != "excluded"]
     for candidate, trial in probes:
         proposer.hear(candidate, trial)
     if terms.search not in BLIND:
@@ -58,8 +60,14 @@ def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[typ
 
 
 def _spend(bench: Bench, proposer: Proposer, count: int, deadline: float) -> None:
+    search = bench.search
+    bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
     for _ in range(count):
-        proposal = proposer.propose(lambda one: bench.search.tried(one) is not None)
+        try:
+            proposal = proposer.propose(lambda one: search.tried(one) is not None, barred=bars)
+        except OutOfTime:
+            search.ran_out = True
+            return
         if proposal is None:
             return
         if not bench.search.attempt(proposal.candidate, deadline=deadline, give_up=_Patience(bench, proposer.word, proposal)):

@@ -67,9 +67,9 @@ class Journal:
                 "seconds": seconds,
             }
             means = {k: sum(trial.folds[:k]) / k for k in range(1, len(trial.folds) + 1)}
-            state = TrialState.COMPLETE if trial.status == "complete" else TrialState.PRUNED
+            state = TrialState.COMPLETE if trial.status == "complete" else TrialState.PRUNED if trial.folds else TrialState.FAIL
             given: dict[str, Any] = {"params": dict(params), "distributions": dict(distributions), "intermediate_values": means, "user_attrs": attributes}
-            known.add_trial(create_trial(state=state, value=trial.score, **given))
+            known.add_trial(create_trial(state=state, value=trial.score if trial.folds else None, **given))
 
     def _study(self, name: str) -> optuna.Study:
         """Return the study of that name, opened or made once: opening a storage takes longer than a probe."""

@@ -104,7 +104,8 @@ def verdict(bench: Bench, arms: Sequence[Arm], *, margin: float) -> Judgement:
     baseline = by_name["baseline"]
     rivals = [by_name[name] for name in ("frozen", "fine-tuned") if name in by_name]
     if not rivals:
-        bench.notes.append("The budget ended before any transfer was measured, so nothing is known of its gain.")
+        why = "No transfer fits the bounds" if bench.search.none_fits("frozen", "fine-tuned") else "The budget ended before any transfer was measured"
+        bench.notes.append(f"{why}, so nothing is known of its gain.")
         return Judgement(Verdict("undecided", "baseline", 0.0, (-1.0, 1.0), 0.5, margin, 0), baseline, baseline, ())
     best = preferred(bench, rivals)
     fresh = fresh_folds(bench)[: min(len(best.folds), len(baseline.folds))]

@@ -17,12 +17,14 @@ import numpy as np
 from headstart import doctor, evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
+from headstart.bounds import Bounds
 from headstart.choice import PLAIN, told
 from headstart.contenders import contest
 from headstart.core import InputError, Source, Task
 from headstart.evaluate import metric, reach, share_tested, temperature
 from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
+from headstart.gauge import Gauge, measured_front
 from headstart.joint import EVERYTHING, searched
 from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
 from headstart.keeping import Settings
@@ -57,6 +59,7 @@ def transfer(
     heads: Sequence[Any] = (),
     settings: Settings = train.PLAIN,
     search: str | Terms = "",
+    bounds: Bounds | None = None,
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -82,6 +85,8 @@ def transfer(
     search : who proposes what is tried, one of ``proposing.WORDS`` such as "bayes": sources, methods, their hyperparameters and how training treats the data
         are then one space (:mod:`headstart.joint`). :class:`Terms` says more: trials, folds, a past run to start from. "", the default, follows the
         plan: the best source, probes, then fine-tuning
+    bounds : most size, memory and latency of the final model; what breaks one is left out before it is trained, baselines as well. The result then has
+        Pareto's front of score, size and latency; ``Bounds()`` asks for the front alone. ``None``, the default: neither, and nothing is measured for it
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -92,7 +97,7 @@ def transfer(
     Raises
     ------
     InputError
-        the task, a source, a method, the budget, the margin or the folder cannot be used, in one line.
+        the task, a source, a method, the budget, the margin or the folder cannot be used, or nothing without transfer fits the bounds, in one line.
 
     Examples
     --------
@@ -118,6 +123,7 @@ def transfer(
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(Path(out) if out is not None else Path(scratch))
         about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": _named(methods, chosen, own)}
+        about |= {"bounds": None if bounds is None else bounds.plain()}
         run.claim(task, inspection, [named(s) for s in sources], **about, settings=settings.changed(), terms=terms.changed())  # type: ignore[arg-type]
         if run.finished:
             observer.say(f"This run is finished; its result is read from {run.folder}.")
@@ -125,13 +131,15 @@ def transfer(
         with full_disk_explained(run.folder):
             how = {"seed": seed, "engine": engine, "settings": settings, "divisions": terms.divisions}
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, **how)  # type: ignore[arg-type]
+            gauge = None if bounds is None else Gauge.of(bounds, bench, run.folder)
             result = _story(bench, methods=chosen, heads=own, terms=terms, margin=margin, command=command)
             if out is not None:
                 with run.alone():
                     if run.finished:  # why: another process that ran the same command was first, and its files are whole
                         return read_result(run.folder)
                     result.save(run.folder)
-                shutil.rmtree(bench.arena.ledger.locks, ignore_errors=True)
+                for ledger in (bench.arena.ledger, *([] if gauge is None else [gauge.kept])):
+                    shutil.rmtree(ledger.locks, ignore_errors=True)
         return result
 
 
@@ -236,6 +244,7 @@ def _result(
         settings=bench.arena.settings.changed() or {},
         outlook=_outlook(bench, judged, curve),
         contenders=field,
+        **measured_front(bench.search),
         times=_times(bench),
         cases=evidence.cases(bench.task, bench.train, groups=bench.groups),
         model=Predictor.of(model, bench.task, temperature=heat, reach=width, engine=_engine(bench, chosen[winner.name])),

@@ -35,6 +35,8 @@ def without_transfer(bench: Bench) -> None:
     bench.search.fixed([Candidate(m) for m in _grid(template)], deadline=deadline)
     bench.search.propose(template, [None], count=bench.count(per=30, low=2, high=10), deadline=deadline)
     if bench.search.best("baseline") is None:
+        if not bench.search.ran_out and (nearest := bench.search.none_fits("baseline")):
+            raise InputError(f"No model without transfer fits, and without one no gain can be measured. {nearest} Raise the bound, in another --out.")
         spent = f"The budget of {bench.clock.budget:g} s ended before one baseline was measured"
         raise InputError(f"{spent}. Give more, such as --budget 5m, in another --out.")
 
@@ -59,6 +61,9 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
             continue
         bench.begin("sources", f"features: {name}", len(bench.task.target))
         try:
+            probe = _first_probe(bench, source)
+            if probe is None:
+                continue
             bench.arena.views.prime(name)
         except OutOfTime:
             bench.search.ran_out = True
@@ -70,16 +75,28 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
         if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
             most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
             bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
-        bench.search.fixed([Candidate(probe_of(bench), source)], deadline=bench.clock.deadline(SHARES["frozen"]))
-    probes = sorted((t for t in bench.search.trials if t.arm == "frozen"), key=lambda t: (-t.score, t.number))
+        bench.search.fixed([probe], deadline=bench.clock.deadline(SHARES["frozen"]))
+    probes = sorted((t for t in bench.search.trials if t.arm == "frozen" and t.folds), key=lambda t: (-t.score, t.number))
+    if not probes and (nearest := bench.search.none_fits("frozen")):
+        bench.notes.append(f"No source fits. {nearest}")
     return tuple(_ranked(bench, t, place) for place, t in enumerate(probes, 1))
+
+
+def _first_probe(bench: Bench, source: Source) -> Candidate | None:
+    """Return the probe that ranks a source: of its final features, or where they break a bound of the first earlier ones that do not; ``None``: none do."""
+    probe = probe_of(bench)
+    earlier = (with_params(probe, {"back": back}) for back in space(probe)["back"].choices)
+    limit = bench.clock.deadline(SHARES["sources"])
+    return next((one for one in (Candidate(method, source) for method in earlier) if not bench.search.refused(one, deadline=limit)), None)
 
 
 def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     source = bench.sources[trial.source or ""]
     interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
     score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
-    why = f"rank {place}: ridge on its frozen {source.dim}-dimensional features, trained on {source.trained_on}"
+    back = trial.params["back"]
+    features = f"frozen {source.dim}-dimensional features" if not back else f"frozen features {back} stage{'s' * (back > 1)} before its last, within the bounds"
+    why = f"rank {place}: ridge on its {features}, trained on {source.trained_on}"
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
@@ -156,7 +173,7 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
 
 
 def _walked(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:
-    if isinstance(method, Progressive):
+    if isinstance(method, Progressive) and not bench.search.refused(Candidate(method, source), deadline=deadline):
         walk(bench, method, source, deadline=deadline)
 
 
@@ -176,7 +193,7 @@ def distilled(bench: Bench, method: Closed | Method, source: Source, deadline: f
 
 def _teachers(bench: Bench) -> list[tuple[Source, Source]]:
     """Return (student, teacher) of every source that a larger one beats by its probe, the student with the best probe first."""
-    probes = {t.source or "": t.score for t in reversed(bench.search.trials) if t.arm == "frozen"}  # reversed: of each source the first trial stays
+    probes = {t.source or "": t.score for t in reversed(bench.search.trials) if t.arm == "frozen" and t.folds}  # reversed: of each source the first trial stays
     ranked = [bench.sources[name] for name in sorted(probes, key=lambda name: -probes[name])]
     pairs = []
     for student in (s for s in ranked if s.tune_cuts):

@@ -33,6 +33,7 @@ BY_FOLDS = frozenset({"halving", "hyperband"})
 STARTUP = 10  # trials that TPE and the Gaussian process are told of before they have a say; Optuna's own default
 ETA = 3  # one of so many goes on to the next rung (Li et al. 2018, sec. 2.2: 3 or 4)
 ATTEMPTS = 16
+BOUNDED = 128  # attempts where bounds may leave little of the space: a refused candidate costs a count of its weights, or the fit of one head
 
 
 @dataclass(frozen=True)
@@ -111,17 +112,25 @@ class Proposer:
         for params in filter(None, map(self.space.params, candidates)):
             self._study.enqueue_trial(self._filled(params))
 
-    def propose(self, refused: Callable[[Candidate], bool]) -> Proposal | None:
-        """Return the next candidate that is not refused; ``None`` where none was found, as in a space that is used up."""
+    def propose(self, refused: Callable[[Candidate], bool], *, barred: Callable[[Candidate], bool] | None = None) -> Proposal | None:
+        """Return the next candidate that is not refused; ``None`` where none was found, as in a space that is used up.
+
+        One that is ``barred`` breaks a bound. It is told as bad as the worst so far, so that the proposer learns to keep away from its like (the death penalty;
+        Coello 2002), and many are asked for before the space counts as used up.
+        """
+        breaks = barred or (lambda candidate: False)
         if self.word == "grid":
-            return next((Proposal(candidate) for candidate in self._grid if not refused(candidate)), None)
+            return next((Proposal(candidate) for candidate in self._grid if not refused(candidate) and not breaks(candidate)), None)
         patience = 1 if self.word == "gp" else ATTEMPTS  # why: a Gaussian process that learnt nothing new says the same again, and takes long over it
-        for attempt in range(patience + ATTEMPTS):
+        for attempt in range(patience + (ATTEMPTS if barred is None else BOUNDED)):
             if attempt == patience:  # why: a proposer that is sure of itself says the same again and again
                 self._study.sampler = optuna.samplers.RandomSampler(seed=self._number(f"again {len(self._study.trials)}"))
             asked = self._study.ask(self.space.distributions() if self.word == "gp" else {})
             candidate = self.space.candidate(asked.params if self.word == "gp" else self.space.suggest(asked))
             if candidate is not None and not refused(candidate):
+                if breaks(candidate):
+                    self._study.tell(asked, min((t.value for t in self._study.get_trials(deepcopy=False) if t.value is not None), default=0.0))
+                    continue
                 if attempt >= patience:
                     self._study.sampler = self._sampler(f" {len(self._study.trials)}")
                 return Proposal(candidate, self._study, asked)

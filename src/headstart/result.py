@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from headstart.cases import Case, write_cases
+from headstart.fronts import FrontPoint as FrontPoint
 from headstart.records import as_json, built, write_whole
 from headstart.verdicts import Contender as Contender
 from headstart.verdicts import Corrected as Corrected
@@ -76,7 +77,10 @@ class PredictedValue:
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting that was tried: ``folds`` holds a score per fold, fewer than planned where the trial was stopped early."""
+    """One setting that was tried: ``folds`` holds a score per fold, fewer than planned where the trial was stopped early.
+
+    One that is "excluded" breaks a bound of the user's, as its ``reason`` says: it was not trained, and has no folds.
+    """
 
     number: int
     arm: Literal["baseline", "frozen", "fine-tuned"]
@@ -84,7 +88,7 @@ class Trial:
     source: str | None
     params: Mapping[str, Any]
     folds: tuple[float, ...]
-    status: Literal["complete", "stopped", "failed"] = "complete"
+    status: Literal["complete", "stopped", "failed", "excluded"] = "complete"
     reason: str = ""
 
     @property
@@ -249,7 +253,8 @@ class Provenance:
 @dataclass(frozen=True)
 class Result:
     """Everything a run found. ``stopped_by`` is "plan" when all planned trials ran and "budget" when time ended first; ``settings`` are those of training
-    that were not the defaults."""
+    that were not the defaults. ``bounds`` are those on size, memory (bytes) and latency (seconds), and ``front`` is every finished trial with what its model
+    takes; both are empty where neither a bound nor the front was asked for."""
 
     task: str
     kind: str
@@ -275,6 +280,8 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)
     outlook: Outlook | None = None
     contenders: tuple[Contender, ...] = ()
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    front: tuple[FrontPoint, ...] = ()
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
     cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)

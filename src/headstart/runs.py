@@ -83,6 +83,7 @@ class Run:
         methods: Sequence[str] | None = None,
         settings: Mapping[str, Any] | None = None,
         terms: Mapping[str, Any] | None = None,
+        bounds: Mapping[str, Any] | None = None,
     ) -> None:
         """Take the folder for this run, or go on with it. Raises ``InputError`` when it holds something else or cannot be written."""
         mine: dict[str, Any] = {
@@ -96,6 +97,7 @@ class Run:
             "methods": methods,
             "settings": settings,
             "terms": terms,
+            "bounds": bounds,
         }
         self.take(mine)
 

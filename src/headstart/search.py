@@ -20,11 +20,12 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from headstart.bounds import Bounds, Refusal
 from headstart.core import Source
 from headstart.evaluate import balanced_accuracy, r2, score
 from headstart.journal import Journal, distribution
@@ -169,6 +170,15 @@ class Arena:
         return score(self.y[test], output, classes=self.classes), seconds
 
 
+class Sieve(Protocol):
+    """Says which candidates are not tried, for they break the user's ``bounds``."""
+
+    bounds: Bounds
+
+    def refusal(self, candidate: Candidate, *, deadline: float) -> Refusal | None:
+        """Say why a candidate is left out, or ``None``. Raises ``OutOfTime``."""
+
+
 @dataclass
 class Search:
     """Trials of all arms on one arena, in the order in which they ran; with a joint ``space`` what is of it is journalled together."""
@@ -181,6 +191,8 @@ class Search:
     candidates: list[Candidate] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
     space: Space | None = None
+    sieve: Sieve | None = None
+    refusals: dict[int, Refusal] = field(default_factory=dict)
     ran_out: bool = False
     _predicted: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -218,10 +230,12 @@ class Search:
 
     def propose(self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None) -> None:
         """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
-        for turn in range(count):
-            candidate = self._ask(template, sources, turn=turn)
+        made = 0
+        for turn in range(count if self.sieve is None else ATTEMPTS * count):
+            candidate = self._ask(template, sources, turn=turn) if made < count else None
             if candidate is None or not self.attempt(candidate, deadline=deadline, give_up=lambda scores: hopeless(scores, rival)):
                 return
+            made += self.trials[-1].status != "excluded"
 
     def decline(self, trial: Trial, reason: str) -> None:
         """Keep a trial out of what :meth:`best` chooses from, and say why."""
@@ -237,10 +251,12 @@ class Search:
         spaces["source"] = optuna.distributions.CategoricalDistribution(tuple(named))
         seed = int.from_bytes(hashlib.sha256(f"{self.arena.seed}/{template.name}/{turn}".encode()).digest()[:4], "big")
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4))
+        worst = min((trial.score for trial in self.trials if trial.folds), default=0.0)
         for trial, candidate in zip(self.trials, self.candidates, strict=True):
-            if candidate.method.name == template.name and (trial.source or "none") in named and trial.folds:
+            if candidate.method.name == template.name and (trial.source or "none") in named:
                 params = {**dict(trial.params), "source": trial.source or "none"}
-                study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=trial.score))
+                # why: what breaks a bound has no score, and is told as bad as the worst, so that TPE keeps away from its like
+                study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=trial.score if trial.folds else worst))
         for _ in range(ATTEMPTS):
             params = dict(study.ask(spaces).params)
             candidate = Candidate(with_params(template, {k: v for k, v in params.items() if k != "source"}), named[params["source"]])
@@ -257,22 +273,44 @@ class Search:
         """Run one trial and keep it; return whether there was time for it.
 
         ``give_up`` is asked after each fold but the last, in their order, with the scores so far, and says why the others are not worth it, or "".
+        One that breaks a bound is not run: see :meth:`refused`.
         """
         try:
+            if self.refused(candidate, deadline=deadline):
+                return True
             scores, spent, reason = self._run(candidate, deadline=deadline, give_up=give_up)
         except OutOfTime:
             self.ran_out = True
             return False
+        self.seconds[len(self.trials)] = spent
+        self._keep(candidate, scores, "stopped" if reason else "complete", reason)
+        return True
+
+    def refused(self, candidate: Candidate, *, deadline: float) -> bool:
+        """Whether the candidate breaks a bound; it is then kept among the trials as "excluded", once, with the reason. Raises ``OutOfTime``."""
+        found = None if self.sieve is None else self.sieve.refusal(candidate, deadline=deadline)
+        if found is not None and self.tried(candidate) is None:
+            self.refusals[len(self.trials)] = found
+            self._keep(candidate, (), "excluded", found.why)
+        return found is not None
+
+    def none_fits(self, *arms: Arm) -> str:
+        """Say which of the excluded candidates of those arms comes nearest to the bounds; "" where none was excluded."""
+        left = [trial for trial in self.trials if trial.number in self.refusals and trial.arm in arms]
+        if self.sieve is None or not left:
+            return ""
+        one = min(left, key=lambda trial: self.refusals[trial.number].excess)
+        words = ", ".join(f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}" for name, value in one.params.items())
+        return f"The {self.sieve.bounds.superlative} is {one.method}{f' on {one.source}' if one.source else ''} ({words}): {one.reason}."
+
+    def _keep(self, candidate: Candidate, scores: Sequence[float], status: Literal["complete", "stopped", "excluded"], reason: str) -> None:
         source = None if candidate.source is None else candidate.source.name
-        status: Literal["complete", "stopped"] = "stopped" if reason else "complete"
         trial = Trial(len(self.trials), candidate.arm, candidate.method.name, source, candidate.params, tuple(scores), status, reason)
         self.trials.append(trial)
         self.candidates.append(candidate)
-        self.seconds[trial.number] = spent
-        self._journal(trial, candidate, spent)
+        self._journal(trial, candidate, self.seconds.get(trial.number, 0.0))
         if self.on_trial is not None:
             self.on_trial(trial)
-        return True
 
     def _run(self, candidate: Candidate, *, deadline: float, give_up: Callable[[Sequence[float]], str]) -> tuple[list[float], float, str]:
         """Return scores in the folds' order up to where the trial was given up, the seconds they took, and why. Folds in other processes' hands come last."""

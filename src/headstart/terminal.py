@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
+from headstart.fronts import bytes_told, chosen, seconds_told
 from headstart.records import plain
 from headstart.result import PredictedValue, Prediction, Result, Score, counted
 
@@ -105,6 +106,7 @@ class Asked:
     margin: float = 0.0
     skip_unreadable: bool = False
     terms: Mapping[str, Any] = field(default_factory=dict)
+    bounds: Mapping[str, str | None] | None = None
     command: str = ""
 
 
@@ -119,6 +121,7 @@ def transfer_and_report(asked: Asked) -> None:
     from headstart.methods import tuners
 
     settings, terms = Settings.parse(asked.train or ""), hs.Terms(**asked.terms)
+    bounds = None if asked.bounds is None else hs.Bounds(**asked.bounds)
     methods = None if asked.methods is None else [name.strip() for name in asked.methods.split(",") if name.strip()]
     if methods is not None:
         tuners(methods)  # why here: a misspelt name is told before any file is read
@@ -137,6 +140,7 @@ def transfer_and_report(asked: Asked) -> None:
             methods=methods,
             settings=settings,
             search=terms,
+            bounds=bounds,
             observer=bars,
             command=asked.command,
         )
@@ -259,6 +263,8 @@ def print_result(console: Console, result: Result) -> None:
     console.print(ranked, arms)
     if len(result.contenders) > 1:
         console.print(_contenders(result))
+    if result.front:
+        console.print(_front(result))
     console.print(f"Verdict: {result.verdict}", style="bold", highlight=False, soft_wrap=True)
     for sentence in result.outlook.sentences() if result.outlook is not None else ():
         console.print(sentence, highlight=False, soft_wrap=True)
@@ -277,6 +283,18 @@ def _contenders(result: Result) -> Table:
         low, high = one.interval
         gain = f"{one.gain:+.3f} [{low:+.3f}, {high:+.3f}]"
         table.add_row(one.source, one.method, gain, f"{one.p:.3f}", f"{one.p_holm:.3f}", "helps" if one.helps else "not shown")
+    return table
+
+
+def _front(result: Result) -> Table:
+    """What no other trial beats in score, size and latency at once."""
+    points = chosen(result.front)
+    title = f"Not dominated, {len(points)} of {len(result.front)} finished trials: {result.metric} on the search folds"
+    table = Table("trial", "source", "method", "score", "on disk", "memory", "latency", title=title, title_justify="left", box=SIMPLE, **NARROW)
+    for one in points:
+        trial = result.trials[one.trial]
+        sizes = (bytes_told(one.size), bytes_told(one.memory), seconds_told(one.latency))
+        table.add_row(str(one.trial), trial.source or "none", trial.method, f"{one.score:.3f}", *sizes)
     return table
 
 

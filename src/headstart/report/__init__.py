@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from markupsafe import Markup
 
 from headstart.adaptation import Adaptation
+from headstart.fronts import bytes_told, chosen, seconds_told
 from headstart.records import write_whole
 from headstart.report import charts
 from headstart.report.adapted import render_adaptation
 from headstart.report.drawing import legend_mark
+from headstart.report.front_charts import tradeoff
 from headstart.report.page import filled, interval, matrix, settings
 from headstart.result import Result, Score, Verdict, counted
 
@@ -28,10 +31,15 @@ def render(result: Result) -> str:
         names=NAMES,
         colours=charts.COLOURS,
         level=f"{result.verdict.level:.0%}",
-        because=_because(result.verdict, result.found.things),
+        because=_because(result.verdict, result.found.things, fits=_fits(result)),
+        fits=_fits(result),
+        tried=[t for t in result.trials if t.status != "excluded"],
         winner=present[result.shipped],
         baseline=present["baseline"],
-        missing=[name for name in NAMES if name not in present],
+        missing={name: _missing(result, name) for name in NAMES if name not in present},
+        undominated=chosen(result.front),
+        bytes_told=bytes_told,
+        seconds_told=seconds_told,
         total=result.times.get("total"),
         interval=interval,
         settings=settings,
@@ -63,8 +71,31 @@ def _drawings(result: Result) -> dict[str, Markup]:
         "curve": charts.curve(result.curve, metric=result.metric) if len(result.curve) > 1 else Markup(""),
         "scatter": charts.scatter(result.scatter, reach=result.coverage.reach if result.coverage else 0.0) if result.scatter is not None else Markup(""),
         "walk": _walk(result),
+        "front_size": _front(result, "size"),
+        "front_latency": _front(result, "latency"),
         "map": charts.feature_map(result.map) if result.map is not None else Markup(""),
     }
+
+
+def _front(result: Result, side: Literal["size", "latency"]) -> Markup:
+    trials = {t.number: t for t in result.trials}
+    return tradeoff(result.front, trials, side=side, limit=result.bounds.get(side), metric=result.metric) if result.front else Markup("")
+
+
+def _fits(result: Result) -> bool:
+    """Whether a transfer was left to be measured by the bounds."""
+    return not any(t.status == "excluded" and t.arm != "baseline" for t in result.trials) or any(t.folds and t.arm != "baseline" for t in result.trials)
+
+
+def _missing(result: Result, name: str) -> str:
+    """Say why an arm was not measured."""
+    if any(t.arm == name and t.status == "excluded" for t in result.trials) and not any(t.arm == name and t.folds for t in result.trials):
+        return "nothing of it fits the bounds"
+    if not _fits(result):
+        return "not tried, for no source fits the bounds"
+    if name == "fine-tuned" and result.walk and not any(step.share and step.taken for step in result.walk):
+        return "no step from random weights towards the source paid"
+    return "not measured; the budget ended first"
 
 
 def _walk(result: Result) -> Markup:
@@ -81,10 +112,10 @@ def _whisker(label: str, score: Score, colour: str) -> charts.Whisker:
     return charts.Whisker(label, score.value, score.interval, colour, f"{score.value:.3f}{interval(score)}")
 
 
-def _because(v: Verdict, things: str) -> str:
+def _because(v: Verdict, things: str, *, fits: bool) -> str:
     worth = "0" if v.margin == 0 else f"the margin of {v.margin:g}"
     if v.folds == 0:
-        return "No transfer was measured before the budget ended."
+        return "No transfer was measured before the budget ended." if fits else "No transfer fits the bounds, so none was measured."
     if v.decision == "transfer":
         return f"The whole interval lies above {worth}: transfer beats the best model without it by more than chance."
     if v.decision == "do not transfer":
