@@ -11,6 +11,7 @@ import pytest
 import skops.io
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import headstart as hs
 from headstart.activations.store import Store
 from headstart.core import Domain, InputError, Source, Task
 from headstart.evaluate import balanced_accuracy
@@ -214,3 +215,15 @@ def test_a_table_lends_its_rows_and_no_case_of_the_other_side_takes_part(tmp_pat
         assert fitted(method, less).tobytes() != fitted(method, source).tobytes()
         assert json.dumps(Candidate(method, less).describe()) != json.dumps(Candidate(method, source).describe())
     assert {name for name, kinds in METHODS.items() if "source.labels" in kinds[0].needs} >= {"borrow", "calibrated"}
+
+
+@pytest.mark.parametrize(("name", "what"), [("borrow", "labelled cases"), ("borrow-curriculum", "labelled cases"), ("restyle", "cases")])
+def test_a_method_that_borrows_is_refused_before_an_input_is_read_where_no_source_lends(name: str, what: str) -> None:
+    task = Task("classification", "image", Domain("d", ["nowhere/a.png", "nowhere/b.png"], ["a", "b"]), ("a", "b"))
+    source = Source("s", recipe={"library": "squeezenet"})
+    with pytest.raises(InputError) as told:
+        hs.transfer(task, [source], budget="1m", seed=0, methods=["lp-ft", name])
+    hint = "Give them with --source-data (in Python: hs.lend)."
+    assert str(told.value) == f"Method {name!r} needs {what} of a neighbouring domain, and no source lends any. {hint}"
+    with pytest.raises(InputError, match="A table lends none"):
+        hs.transfer(dataclasses.replace(task, modality="tabular"), [Source("t", modality="tabular")], budget="1m", seed=0, methods=[name])

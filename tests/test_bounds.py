@@ -27,6 +27,7 @@ from headstart.report import render
 from headstart.result import Result
 from headstart.search import Ledger
 from headstart.sources import twin
+from headstart.train import OutOfTime
 
 NEVER = float("inf")
 
@@ -244,6 +245,13 @@ def test_a_network_that_cannot_fit_is_neither_run_nor_given_a_head(tables: tuple
     assert found is not None
     assert found.why.endswith(" kB on disk before its head, --max-size is 1 kB")
     assert not (tmp_path / "footprints").exists()
+
+
+def test_after_the_deadline_nothing_new_is_measured_and_what_was_is_still_read(tables: tuple[Task, Source], tmp_path: Path) -> None:
+    first = measured(tables, tmp_path).footprint(Candidate(Probe(), tables[1]), deadline=NEVER)
+    assert measured(tables, tmp_path).footprint(Candidate(Probe(), tables[1]), deadline=0.0) == first
+    with pytest.raises(OutOfTime):
+        measured(tables, tmp_path).footprint(Candidate(Probe(back=1), tables[1]), deadline=0.0)
 
 
 def test_a_run_that_goes_on_ends_with_the_same_bytes_latency_among_them(

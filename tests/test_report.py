@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from headstart.fronts import FrontPoint
 from headstart.report import charts, render, write
+from headstart.report.front_charts import tradeoff
 from headstart.result import (
     Arm,
     Calibration,
@@ -196,3 +198,47 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write(result(), tmp_path / "absent" / "report.html")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_front_is_drawn_and_what_was_left_out_has_its_reason() -> None:
+    plain = result()
+    out = Trial(3, "frozen", "ridge", "huge", {"back": 0}, (), "excluded", "30 MB on disk before its head, --max-size is 20 MB")
+    points = (
+        FrontPoint(1, 0.75, 13_500_000, 26_000_000, 0.02),
+        FrontPoint(0, 0.7, 40_000, 50_000, 0.001),
+        FrontPoint(2, 0.7, 19_000_000, 26_000_000, 0.03, False),
+    )
+    shown = result(front=points, trials=(*plain.trials, out), bounds={"size": 20e6, "latency": 0.05})
+    page = render(shown)
+    text = Page(page).text
+    assert "What a better score takes" in text
+    assert "Bounds: latency 50 ms, size 20 MB (dashed); 1 setting left out" in text
+    assert "13.5 MB 26 MB 20 ms" in text
+    assert "left out: 30 MB on disk before its head, --max-size is 20 MB" in text
+    assert "All 3 trials, and what was left out" in text
+    assert page.count("dot tuned hollow") == 3  # in cost for it was stopped, and dominated in both charts
+    assert Result.from_json(shown.to_json()) == dataclasses.replace(shown, times={})
+    assert "What a better score takes" not in render(plain)
+
+
+@pytest.mark.parametrize("side", ["size", "latency"])
+def test_better_and_cheaper_lies_higher_and_further_left(side: str) -> None:
+    points = (FrontPoint(0, 0.9, 10**4, 0, 1e-3), FrontPoint(1, 0.7, 10**6, 0, 1e-1, False))
+    drawn = tradeoff(points, {t.number: t for t in result().trials}, side=side, limit=None, metric="accuracy")  # type: ignore[arg-type]
+    places = [(float(x), float(y)) for x, y in re.findall(r'<circle class="dot [a-z ]+" cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    (worse_x, worse_y), (better_x, better_y) = places
+    assert better_x < worse_x
+    assert better_y < worse_y
+    assert ElementTree.fromstring(str(drawn)) is not None
+
+
+def test_where_no_source_fits_the_page_says_so_and_does_not_blame_the_budget() -> None:
+    plain = result()
+    out = Trial(1, "frozen", "ridge", "huge", {"back": 0}, (), "excluded", "30 MB on disk, --max-size is 20 MB")
+    lone = result(trials=(plain.trials[0], out), arms=plain.arms[:1], shipped="baseline", sources=(), verdict=dataclasses.replace(plain.verdict, folds=0))
+    text = Page(render(lone)).text
+    assert "No transfer fits the bounds, so none was measured." in text
+    assert "Frozen features + head: nothing of it fits the bounds." in text
+    assert "Fine-tuned: not tried, for no source fits the bounds." in text
+    assert "None was probed: none fits the bounds." in text
+    assert "the budget ended first" not in text

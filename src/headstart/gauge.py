@@ -32,6 +32,7 @@ from headstart.learner import Candidate
 from headstart.methods.method import Closed
 from headstart.modality import door
 from headstart.search import Arena, Ledger, Search
+from headstart.train import OutOfTime
 
 FOLDER = "footprints"
 CASES = 16  # inputs that are timed one by one
@@ -71,24 +72,30 @@ class Gauge:
         net, headless = self._net(candidate), isinstance(candidate.method, Closed)
         part = " before its head" if headless else ""
         counted = NOTHING if net is None else Footprint(_saved(net), weights_bytes(net), 0.0)
-        found = self.bounds.refusal(counted, part=part) or self.bounds.refusal(self._network(candidate, net), part=part)
+        found = self.bounds.refusal(counted, part=part) or self.bounds.refusal(self._network(candidate, net, deadline=deadline), part=part)
         return found or self.bounds.refusal(self.footprint(candidate, deadline=deadline))
 
     def footprint(self, candidate: Candidate, *, deadline: float) -> Footprint:
         """Return what the model would take that is fitted with this candidate on the training part. Raises ``OutOfTime``."""
-        below = self._network(candidate, self._net(candidate))
+        below = self._network(candidate, self._net(candidate), deadline=deadline)
         if not isinstance(candidate.method, Closed):
             return below
         key = {"head": candidate.describe(), "seed": self.arena.seed, "cases": CASES}
-        head = self._measured(key, lambda: self._head(candidate, deadline=deadline))
+        head = self._measured(key, lambda: self._head(candidate, deadline=deadline), deadline=deadline)
         return Footprint(below.size + head.size, below.memory + head.memory, below.latency + head.latency)
 
-    def _measured(self, key: dict[str, Any], measure: Callable[[], Footprint]) -> Footprint:
-        """Return what is written down under that key, or measure it and write it down."""
-        size, memory, latency = self.kept.outcome(key, lambda: np.array(dataclasses.astuple(measure()), dtype=np.float64))[0].tolist()
+    def _measured(self, key: dict[str, Any], measure: Callable[[], Footprint], *, deadline: float) -> Footprint:
+        """Return what is written down under that key, or where there is time for it measure it and write it down."""
+
+        def make() -> np.ndarray:
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            return np.array(dataclasses.astuple(measure()), dtype=np.float64)
+
+        size, memory, latency = self.kept.outcome(key, make)[0].tolist()
         return Footprint(int(size), int(memory), latency)
 
-    def _network(self, candidate: Candidate, net: nn.Module | None) -> Footprint:
+    def _network(self, candidate: Candidate, net: nn.Module | None, *, deadline: float) -> Footprint:
         """Return what comes before a head takes: the network, hand-made features, or nothing."""
         view, source = candidate.served, candidate.source
         if net is None and view.kind not in {"pixels", "handmade"}:
@@ -97,7 +104,7 @@ class Gauge:
         about = {"kind": "net" if whole and source is not None else view.kind, "cuts": () if whole else view.cuts, "side": view.side}
         weights = self._architecture(candidate) if source is None else [source.name, source.weights_sha256]
         key = {"network": weights, "classes": self.arena.classes, "cases": CASES, **about}
-        return self._measured(key, lambda: self._simple(view.kind) if net is None else self._run(candidate, net))
+        return self._measured(key, lambda: self._simple(view.kind) if net is None else self._run(candidate, net), deadline=deadline)
 
     def _net(self, candidate: Candidate) -> nn.Module | None:
         """Return what runs on an input before a scikit-learn head, or, of a candidate that is trained, the whole net; it shares the source's weights."""

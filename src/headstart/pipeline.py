@@ -33,6 +33,7 @@ from headstart.methods import Closed, Discriminative, FineTune, Method, tuners
 from headstart.methods.features.own import OwnHead, classes_of, own_heads
 from headstart.methods.method import Arm as ArmName
 from headstart.methods.method import View
+from headstart.methods.needs import unlent
 from headstart.modality import door
 from headstart.outlook import outlook
 from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
@@ -117,6 +118,8 @@ def transfer(
     if terms.search and own:
         raise InputError("Heads of your own are tried by the plan, not by a search. Leave out heads, or search.")
     chosen = tuners(methods) if methods is not None else EVERYTHING if terms.search else DEFAULT[task.modality]
+    if methods is not None and (why := unlent(chosen, sources)):
+        raise InputError(why)
     reading = f"reading {evidence.THINGS[task.modality]}"
     observer.phase(reading, len(task.target))
     task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))

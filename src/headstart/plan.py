@@ -173,7 +173,15 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
 
 
 def _walked(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:
-    if isinstance(method, Progressive) and not bench.search.refused(Candidate(method, source), deadline=deadline):
+    if not isinstance(method, Progressive):
+        return
+    try:
+        # why asked here: all members of the family are of one size, and a walk has no words for a step that may not be tried
+        fits = not bench.search.refused(Candidate(method, source), deadline=deadline)
+    except OutOfTime:
+        bench.search.ran_out = True
+        return
+    if fits:
         walk(bench, method, source, deadline=deadline)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -35,6 +35,7 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     "numbers": ("a target of numbers", lambda source, classes: classes == 0),
     UNLABELLED: ("cases of the target beside the labelled ones", lambda source, classes: True),
 }
+LENT = frozenset({"source.data", "source.labels"})  # cases that a source lends
 OTHERWISE = {
     "classes": "the target is numbers",
     "numbers": "the target is classes",
@@ -67,6 +68,24 @@ def unmet(method: Closed | Method | type[Closed | Method], source: Source, *, cl
         if not holds(source, classes):
             why = OTHERWISE.get(need, "{name!r} is not one").format(name=source.name)
             return f"Method {method.name!r} needs {words}; {why}. Choose another method: headstart methods."
+    return ""
+
+
+def unlent(methods: Sequence[type[Closed | Method]], sources: Sequence[Source]) -> str:
+    """Return which of the methods borrows cases that none of the sources lends, and what to give, as a sentence; "" where none does.
+
+    >>> from headstart.methods.data.borrowed import Borrow
+    >>> unlent([Borrow], [Source("s")])
+    "Method 'borrow' needs labelled cases of a neighbouring domain, and no source lends any. Give them with --source-data (in Python: hs.lend)."
+    """
+    for method in methods:
+        for need in sorted(method.needs & LENT):
+            words, holds = NEEDS[need]
+            if not any(holds(source, 0) for source in sources):
+                what = words.removesuffix(" (--source-data)")
+                tables = any(source.modality == "tabular" for source in sources)
+                do = "A table lends none; choose another method: headstart methods." if tables else "Give them with --source-data (in Python: hs.lend)."
+                return f"Method {method.name!r} needs {what}, and no source lends any. {do}"
     return ""
 
 

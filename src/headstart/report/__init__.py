@@ -61,7 +61,7 @@ def _drawings(result: Result) -> dict[str, Markup]:
     v = result.verdict
     gain = charts.Whisker("transfer minus no transfer", v.gain, v.interval, "tone", f"{v.gain:+.3f}")
     timed = {t.number: result.times[f"trial.{t.number}"] for t in result.trials if f"trial.{t.number}" in result.times}
-    trials = [t for t in result.trials if t.number in timed]
+    trials = [t for t in result.trials if t.number in timed and t.folds]
     return {
         "gain": charts.whiskers([gain], unit=f"gain in {result.metric}", zero=v.margin, signed=True),
         "arms": charts.whiskers([_whisker(NAMES[a.name], a.test, charts.COLOURS[a.name]) for a in result.arms], unit=result.metric),
