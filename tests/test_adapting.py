@@ -34,7 +34,7 @@ def table(name: str, y: np.ndarray, *, seed: int, turn: float = 0.0, move: float
 def short_plan() -> Iterator[None]:
     """Fewer candidates and a smaller map: what is tested here is the same for all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trying, "TIERS", ((0.0, ("coral", "ot-linear", "subspace-alignment", "nn-weights", "em")),))
+        patch.setattr(trying, "TIERS", ((0.0, ("scaled", "coral", "ot-linear", "subspace-alignment", "nn-weights", "em")),))
         patch.setattr(trying, "RAW", {"tabular": ()})
         patch.setattr(trying, "PER_DEEP", 1e9)
         patch.setattr(differences, "MAPPED", 30)
@@ -66,7 +66,7 @@ def score_of(found: Adaptation, name: str) -> float:
 def test_a_moved_domain_is_brought_back_by_what_moves_features(run: tuple[Adaptation, Path]) -> None:
     found, _ = run
     assert score_of(found, SOURCE_ONLY) < 0.75  # moved two deviations, cases fall across the borders
-    assert min(score_of(found, name) for name in ("coral", "ot-linear", "subspace-alignment")) > 0.95
+    assert min(score_of(found, name) for name in ("scaled", "coral", "ot-linear", "subspace-alignment")) > 0.95
     assert found.before is not None
     assert found.before.auc.value > 0.8
 

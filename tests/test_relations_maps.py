@@ -10,7 +10,7 @@ from scipy.linalg import eigh, null_space, sqrtm
 from sklearn.metrics.pairwise import rbf_kernel
 
 from headstart.core import InputError
-from headstart.methods.relations import BDA, GFK, JDA, JPDA, OT, TCA, ClassOT, EntropicOT, LinearOT, SubspaceAlignment
+from headstart.methods.relations import BDA, GFK, JDA, JPDA, OT, TCA, ClassOT, EntropicOT, LinearOT, ScaledByDomain, ScaledByDomainRegressor, SubspaceAlignment
 from headstart.methods.relations.components import median_gamma
 from headstart.methods.relations.gaussian import coral, monge
 from headstart.methods.relations.subspace import geodesic_factor, principal_directions
@@ -50,6 +50,29 @@ def test_coral_with_standardising_is_the_paper_s_on_z_scores() -> None:
 def test_coral_of_a_domain_with_itself_moves_nothing() -> None:
     xs, _ = two(40, 30, 3)
     assert np.allclose(coral(xs, xs)(xs), xs, atol=1e-10)
+
+
+def test_scaling_by_domain_gives_both_domains_means_of_0_and_deviations_of_1() -> None:
+    xs, xt = two(50, 30, 4)
+    xt[:, 3] = 7.0  # does not move there, and is 0 then
+    model = ScaledByDomain().fit(xs, np.arange(50) % 2, xt)
+    seen, moved = model.adapt_target(xt), model.adapt_source(xs)
+    assert np.allclose(moved, (xs - xs.mean(axis=0)) / xs.std(axis=0), atol=1e-12)
+    assert np.allclose(seen[:, :3], (xt - xt.mean(axis=0))[:, :3] / xt.std(axis=0)[:3], atol=1e-12)
+    assert not seen[:, 3].any()
+
+
+def test_a_domain_in_other_units_is_predicted_as_in_the_source_s() -> None:
+    """The planted world of scaling by domain: each feature has a factor and a shift of its own, some turn nothing but their unit."""
+    dice = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = dice.normal(size=(60, 4)) + 3.0 * np.eye(3, 4)[y]
+    other = x * [100.0, 0.01, 3.0, 1.0] + [5.0, -40.0, 0.0, 1e3]
+    assert np.array_equal(ScaledByDomain().fit(x, y, other).predict(other), ScaledByDomain().fit(x, y, x).predict(x))
+    assert np.mean(ScaledByDomain().fit(x, y, other).predict(other) == y) > 0.9
+    assert np.mean(ScaledByDomain().fit(x, y).predict(other) == y) < 0.5
+    numbers = ScaledByDomainRegressor().fit(x, x @ np.arange(4.0), other)
+    assert numbers.score(other, x @ np.arange(4.0)) > 0.99
 
 
 @pytest.mark.parametrize("n", [60, 25])

@@ -32,7 +32,7 @@ from headstart.train import OutOfTime
 FOLDS, REPEATS = 5, 3  # in which labelled target cases test what was not trained on them; repeats as the budget allows
 # by what a fit costs: those of the first row are always tried, of the second from a minute on, of the third from five
 TIERS = (
-    (0.0, ("coral", "ot-linear", "subspace-alignment", "gfk", "tca", "nn-weights", "density-ratio", "em", "bbse", "jda")),
+    (0.0, ("scaled", "coral", "ot-linear", "subspace-alignment", "gfk", "tca", "nn-weights", "density-ratio", "em", "bbse", "jda")),
     (60.0, ("ot-entropic", "kliep", "kmm", "selection", "bda", "propagation", "jpda")),
     (300.0, ("ot", "ot-class")),
 )

@@ -14,6 +14,7 @@ from headstart.methods.relations.joint import BDA, JDA, JPDA
 from headstart.methods.relations.label_shift import BBSE, LabelShiftEM
 from headstart.methods.relations.propagation import LabelPropagation
 from headstart.methods.relations.relation import Mapped, Relation, Weighted
+from headstart.methods.relations.scaled import ScaledByDomain, ScaledByDomainRegressor
 from headstart.methods.relations.subspace import GFK, SubspaceAlignment
 from headstart.methods.relations.transport import OT, ClassOT, EntropicOT, EntropicOTRegressor
 from headstart.methods.relations.weights import (
@@ -31,6 +32,7 @@ from headstart.methods.relations.weights import (
 RELATIONS: dict[str, type[Relation]] = {
     method.name: method
     for method in (
+        ScaledByDomain,
         CORAL,
         LinearOT,
         SubspaceAlignment,
@@ -57,6 +59,7 @@ RELATIONS: dict[str, type[Relation]] = {
 REGRESSIONS: dict[str, type[Relation]] = {
     method.name: method
     for method in (
+        ScaledByDomainRegressor,
         CORALRegressor,
         EntropicOTRegressor,
         KMMRegressor,
@@ -99,6 +102,8 @@ __all__ = [
     "NearestNeighbourRegressor",
     "NearestNeighbourWeights",
     "Relation",
+    "ScaledByDomain",
+    "ScaledByDomainRegressor",
     "SubspaceAlignment",
     "TrAdaBoost",
     "TrAdaBoostR2",
