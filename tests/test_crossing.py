@@ -98,6 +98,20 @@ def test_folders_of_images_are_adapted_and_the_run_predicts(tmp_path: Path) -> N
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     assert len(rows) == 28
     assert [row["label"] for row in rows] == [one.label for one in hs.load(out).predict([row["path"] for row in rows])]
+    on = tmp_path / "on"
+    text = typed(out, target, "--out", on, "--budget", "40s", "--score")  # the run alone, its images gone
+    for part in (
+        "Source colour: 28 images",
+        "none is here, only the model adapted to grey",
+        "Verdict: undecided (nothing is known",
+        "is all that was gone on from.",
+    ):
+        assert part in text
+    found = hs.load(on)
+    assert isinstance(found, Adaptation)
+    assert {"scaled", "em"} <= {c.name for c in found.candidates if c.status == "complete"}
+    assert "--kind out" in refused(out, target, "--kind", "regression", "--out", tmp_path / "no")
+    assert "--text and --target are for tables" in refused(out, target, "--target", "y", "--out", tmp_path / "no")
 
 
 def test_labels_of_a_folder_are_those_of_its_class_folders(tmp_path: Path) -> None:
@@ -154,7 +168,9 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     assert refused(table, tmp_path / "gone.csv", *out).endswith("gone.csv does not exist. Give folders of images, or tables, the target last.")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "run.json").write_text("{}")
-    assert "old is a finished run: a model without its data" in refused(tmp_path / "old", folder, *out)
+    assert refused(tmp_path / "old", folder, *out).endswith("old holds an unfinished run; run the same command to finish it (result.json is missing).")
+    assert "old is a run, a model without its data, and cannot be the target." in refused(folder, tmp_path / "old", *out)
+    assert "old is a run, a model without its data, and cannot be one of several sources." in refused(folder, tmp_path / "old", folder, *out)
     assert "so --target is needed" in refused(table, table, *out)
     assert "--text, --target and --kind are for tables" in refused(folder, folder, "--target", "y", *out)
     assert refused(table, table, "--target-labels", "all", *out) == "--target-labels all is unknown. Say none (the default) or some."

@@ -242,7 +242,8 @@ class Adaptation:
     """Everything that an adaptation found. ``moves[i][j]`` target cases that source only called ``labels[i]`` are called ``labels[j]`` by the chosen candidate.
 
     ``labels`` is empty for numbers, and then ``rates``, ``moved``, ``moves`` and ``confidence`` are too. ``scored`` says whether the target's labels were read
-    at the end to score what was found; they chose nothing. ``before`` and ``after`` are distances in the features of source only and of the chosen candidate.
+    at the end to score what was found; they chose nothing. ``source_free`` says that the source was a finished run, without its cases: then nothing is known of
+    how far the domains are apart. ``before`` and ``after`` are distances in the features of source only and of the chosen candidate.
     """
 
     task: str
@@ -271,6 +272,7 @@ class Adaptation:
     provenance: Provenance
     stopped_by: Literal["plan", "budget"]
     notes: tuple[str, ...] = ()
+    source_free: bool = False
     times: Mapping[str, float] = field(default_factory=dict, compare=False)
     model: Model | None = field(default=None, compare=False, repr=False)
 

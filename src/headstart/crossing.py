@@ -47,6 +47,13 @@ class Crossing:
     skip_unreadable: bool = False
     command: str = ""
 
+    @property
+    def starts_from_run(self) -> bool:
+        """Whether the one source is the folder of a run: a model without its data."""
+        from headstart.runs import RUN_FILE
+
+        return len(self.domains) == 2 and (self.domains[0] / RUN_FILE).exists()
+
 
 def adapt_and_print(asked: Crossing) -> None:
     """Adapt, and print what was found."""
@@ -63,7 +70,7 @@ def adapt_and_print(asked: Crossing) -> None:
         raise InputError(f"{len(asked.domains)} domain was given; a source and a target are needed: headstart adapt SOURCE TARGET.")
     import headstart as hs
 
-    sources, target = domains_of(asked)
+    sources, target = run_and_target(asked) if asked.starts_from_run else domains_of(asked)
     networks = [hs.sources.get(name) for name in asked.networks] if asked.networks else None
     with Bars(console, seconds) as bars:
         found = hs.adapt(
@@ -99,7 +106,8 @@ def domains_of(asked: Crossing) -> tuple[list[hs.Task], hs.Task]:
         raise InputError(f"{missing} does not exist. Give folders of images, or tables, the target last.")
     run = next((path for path in asked.domains if (path / RUN_FILE).exists()), None)
     if run is not None:
-        raise InputError(f"{run} is a finished run: a model without its data, and adapting takes labelled data. Give the folder or the table it was made from.")
+        where = "the target" if run == last else "one of several sources"
+        raise InputError(f"{run} is a run, a model without its data, and cannot be {where}. Give it as the only source: headstart adapt RUN TARGET.")
     if len({path.is_dir() for path in asked.domains}) > 1:
         raise InputError("Some domains are folders and others files. Give folders of images, or tables, the target last.")
     if last.is_dir():
@@ -110,6 +118,30 @@ def domains_of(asked: Crossing) -> tuple[list[hs.Task], hs.Task]:
         raise InputError(f"{paths[0]} is a file, so --target is needed: the column to predict. With texts also --text, the column to read.")
     sources = [hs.task_from_table(path, target=asked.target, text=asked.text, kind=asked.kind, group_by=asked.group_by) for path in paths]
     return sources, target_from_table(last, target=asked.target, text=asked.text, kind=sources[0].kind, group_by=asked.group_by)
+
+
+def run_and_target(asked: Crossing) -> tuple[Path, hs.Task]:
+    """Return the run's folder, and the target read as the run's data were: images of a folder, or a table with the same columns."""
+    import headstart as hs
+    from headstart.core import InputError
+    from headstart.export import Predictor
+    from headstart.modality.table import target_from_table
+
+    run, last = asked.domains
+    if not last.exists():
+        raise InputError(f"{last} does not exist. Give a folder of images, or a table, after the run.")
+    found = hs.load(run)
+    if (last / "run.json").exists() or not isinstance(found.model, Predictor):
+        raise InputError(f"{last} is a run, a model without its data, and cannot be the target. Give a folder of images, or a table.")
+    if asked.kind:
+        raise InputError(f"{run} says whether classes or numbers are predicted. Leave --kind out.")
+    if last.is_dir():
+        if asked.text or asked.target:
+            raise InputError(f"{last} is a folder; --text and --target are for tables. Leave them out.")
+        return run, hs.Task.target_from_folder(last, group_by=asked.group_by)
+    columns, kind = found.model.columns, "classification" if found.labels else "regression"
+    text = asked.text or columns.get("text")
+    return run, target_from_table(last, target=asked.target or columns.get("target"), text=text, kind=kind, group_by=asked.group_by)
 
 
 def print_adaptation(console: Console, found: Adaptation) -> None:
@@ -163,7 +195,7 @@ def _candidates(found: Adaptation) -> Table:
 
 def _ordered(found: Adaptation) -> list[Candidacy]:
     """Return source only first, the chosen one next, then those with outputs by what is known of them: measured gain, else what validators say."""
-    complete = [one for one in found.candidates if one.source_score is not None]
+    complete = [one for one in found.candidates if one.status == "complete"]
     return sorted(complete, key=lambda one: (one.name != SOURCE_ONLY, one.name != found.choice.candidate, -(one.gain or 0.0), mean_rank(one) or len(complete)))
 
 

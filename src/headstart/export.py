@@ -73,17 +73,22 @@ class Predictor:
         kept = None if source is None else _lean(source, view)
         return cls(task.labels, task.modality, dict(task.columns), fitted.model, view, kept, recipe, temperature, reach, engine)
 
+    def moved(self, model: Any, view: View) -> Predictor:
+        """Return the same with another model, of that view: one that goes on from this one. Temperature, reach and engine stay."""
+        return dataclasses.replace(self, model=model, view=view, source=None if self.source is None else _lean(self.source, view))
+
     def output(self, inputs: Sequence[Any]) -> np.ndarray:
         """Return calibrated probabilities (n, c), or numbers (n, 1)."""
         if not len(inputs):
             return np.zeros((0, max(1, len(self.labels))))
         of = door(self.modality)
         table = {} if self.source is None else {self.source.name: self.source}
-        views = Views(list(inputs), [of.digest(item) for item in inputs], table, Store(default_root()), self.modality, engine=lambda source: self._engine())
+        views = Views(list(inputs), [of.digest(item) for item in inputs], table, Store(default_root()), self.modality, engine=lambda source: self.engine_here())
         raw = outputs(self.model, views.array(self.view), classes=len(self.labels))
         return scale(raw, self.temperature) if self.labels else raw
 
-    def _engine(self) -> str:
+    def engine_here(self) -> str:
+        """Return the engine that makes the features that the head was fitted on; PyTorch, with a warning, where it is missing."""
         if self.engine in available():
             return self.engine
         warnings.warn(f"This model's features were made by the engine {self.engine}, which is missing here; PyTorch in float32 runs instead.", stacklevel=4)
@@ -299,6 +304,7 @@ TRUSTED = frozenset(
         "headstart.methods.features.weighing.Standardised",
         "headstart.methods.relations.gaussian.Coral",
         "headstart.methods.relations.gaussian.Covariance",
+        "headstart.methods.relations.label_shift.Corrected",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",

@@ -19,7 +19,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from headstart.core import InputError, Net, Source
 from headstart.keeping import Settings
-from headstart.methods.method import Arm, Closed, Method, View, space
+from headstart.methods.method import Arm, Closed, Free, Method, View, space
 from headstart.methods.needs import require
 from headstart.methods.relations.deep import SourceFree
 from headstart.train import PLAIN, fit, predict_logits
@@ -32,7 +32,7 @@ BORROWS = frozenset({"source.data", "source.labels"})
 class Candidate:
     """A method with its settings, on a source or on none; ``settings`` of its training, where they are not those of all."""
 
-    method: Closed | Method
+    method: Closed | Method | Free
     source: Source | None = None
     settings: Settings | None = None
 
@@ -65,6 +65,8 @@ class Candidate:
             plain["lent"] = self.source.data_sha256
         if self.settings is not None:
             plain["settings"] = dataclasses.asdict(self.settings)
+        if isinstance(self.method, Free):
+            plain["start"] = self.method.start.sha256
         teacher = self.method.teacher if isinstance(self.method, Method) else None
         return plain if teacher is None else {**plain, "teacher": Candidate(*teacher).describe()}
 
@@ -126,6 +128,9 @@ def learn(
         the method needs what the source or the target lacks; the loss is no longer a number.
     """
     method = candidate.method
+    if isinstance(method, Free):
+        x = np.zeros((0, 1)) if target is None else views.array(candidate.view)[target.rows]
+        return Fitted(candidate, method.moved(x, seed=seed, deadline=deadline), classes)
     require(method, _source(candidate), classes=classes, unlabelled=target is not None)
     whole = views.array(candidate.view)
     estimator: Any = method.estimator(seed=seed) if isinstance(method, Closed) else None
@@ -181,13 +186,13 @@ def word_for_groups(estimator: Any) -> str:
     return "" if not has_fit_parameter(last, "groups") else f"{step}__groups" if step else "groups"
 
 
-def moved(method: SourceFree, net: Net, x: np.ndarray, *, seed: int, settings: Settings = PLAIN) -> Net:
+def moved(method: SourceFree, net: Net, x: np.ndarray, *, seed: int, settings: Settings = PLAIN, deadline: float = math.inf) -> Net:
     """Return a copy of a fitted net that ``method`` moved to unlabelled activations x (m, ...) at the net's cut; no case of the source is needed.
 
     The net is that of a method of the same ``depth``, such as ``SourceOnly``; of nets of TENT, ``OwnStatistics``.
     """
     nobody_reads = np.zeros(len(x), dtype=np.int64)
-    return fit(method, method.continued(net), x, nobody_reads, seed=seed, unlabelled=x, settings=settings)[0]
+    return fit(method, method.continued(net), x, nobody_reads, seed=seed, unlabelled=x, settings=settings, deadline=deadline)[0]
 
 
 def outputs(model: Any, x: np.ndarray, *, classes: int) -> np.ndarray:

@@ -188,9 +188,13 @@ class _Cases:
     def parts(self) -> Iterator[Tensor]:
         """All of the second domain in order, in parts of nearly one size: so that none is a single case, which has no variance."""
         if self.unlabelled is not None:
-            m = len(self.unlabelled)
-            for rows in np.array_split(np.arange(m), -(-m // PART)):
-                yield _tensor(self.unlabelled, rows)
+            yield from parts_of(self.unlabelled)
+
+
+def parts_of(x: np.ndarray) -> Iterator[Tensor]:
+    """All activations x (m, ...) in order, in parts of nearly one size of at most 64: so that none is a single case, which has no variance."""
+    for rows in np.array_split(np.arange(len(x)), -(-len(x) // PART)):
+        yield _tensor(x, rows)
 
 
 def _beside(unlabelled: np.ndarray | None, steps: int, *, size: int, seed: int) -> Sequence[Tensor | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from headstart.adaptation import AdaptationVerdict, Choice, Opinion
 from headstart.adapting.ground import Ground
 from headstart.adapting.trying import Trials, Tried, held_score
-from headstart.evaluate import interval_of_mean, metric, scale, score, share_tested, temperature
+from headstart.evaluate import interval_of_mean, metric, scale, score, share_tested
 from headstart.guard import judge
 from headstart.result import Score, Verdict
 from headstart.similarity.two_sample import one_thread
@@ -62,7 +62,7 @@ def foretold(trials: Trials, reference: Tried, network: str, *, margin: float, d
     rule = f"the best mean rank by {', '.join(found.panel)}, of candidates that have not collapsed"
     told = Choice(rule, found.first, str(found), described())
     gains = {found.first: (gain.gain, gain.interval)} if ahead else {}
-    return Chosen(told, verdict, _ranked(found.said), found.collapsed, gains)
+    return Chosen(told, verdict, ranked(found.said), found.collapsed, gains)
 
 
 def tested(trials: Trials, reference: Tried, *, margin: float) -> Chosen:
@@ -113,7 +113,7 @@ def _of_numbers(trials: Trials, reference: Tried, network: str, *, margin: float
     why = "no label of the target was used, and of numbers no forecast is known: label some, and say --target-labels some"
     verdict = AdaptationVerdict("undecided", reference.name, 0.0, (-1.0, 1.0), 0.5, "forecast", why, margin)
     words = f"{list(table)[-1]} {last[best]:.3f}, source only {last[reference.name]:.3f}"
-    return Chosen(Choice(f"the best {list(table)[-1]} R2 on held-out source cases", best, words, OF_NUMBERS), verdict, _ranked(table))
+    return Chosen(Choice(f"the best {list(table)[-1]} R2 on held-out source cases", best, words, OF_NUMBERS), verdict, ranked(table))
 
 
 def weighted_r2(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> float:
@@ -148,7 +148,7 @@ def calibrated(ground: Ground, one: Tried) -> np.ndarray:
     """Return the target's probabilities (m, c) at the temperature that fits held-out source cases."""
     if one.held is None or one.target is None:
         return np.zeros((0, ground.domains.classes))
-    return scale(one.target, temperature(ground.domains.y[ground.domains.held], one.held))
+    return scale(one.target, ground.temperature(one.held))
 
 
 def _gain(verdict: Verdict) -> tuple[float, tuple[float, float]]:
@@ -179,7 +179,8 @@ def _said(own: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return own
 
 
-def _ranked(table: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[Opinion, ...]]:
+def ranked(table: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[Opinion, ...]]:
+    """Return what each validator said of each candidate, with its rank among all."""
     names = list(dict.fromkeys(name for values in table.values() for name in values))
     return {name: tuple(_opinion(validator, values, name) for validator, values in table.items()) for name in names}
 

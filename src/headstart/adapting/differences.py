@@ -48,7 +48,8 @@ def after(ground: Ground, one: Tried, fitted: Fitted) -> Features:
     x = ground.views.array(one.entry.candidate.view)
     rows = domains.source
     if isinstance(model, Net):
-        return Features(hidden(model, x[rows]), hidden(model, x[domains.target]), rows, f"features of {one.name}")
+        theirs = hidden(model, x[domains.target])
+        return Features(hidden(model, x[rows]) if len(rows) else theirs[:0], theirs, rows, f"features of {one.name}")
     x = np.asarray(x)
     if isinstance(model, Mapped):
         return Features(model.adapt_source(x[rows]), model.adapt_target(x[domains.target]), rows, f"features moved by {one.name}")
@@ -163,7 +164,8 @@ def confidence(ground: Ground, reference: Tried, chosen: Tried) -> Confidence:
 def rates(ground: Ground, reference: Tried, chosen: Tried, estimated: Mapping[int, tuple[float, float, float]]) -> tuple[ClassRate, ...]:
     """Return each class's share in the source and among predictions, with what was ``estimated`` for the target: share, low, high."""
     domains, c = ground.domains, ground.domains.classes
-    source, first, last = (np.bincount(v, minlength=c) / len(v) for v in (domains.y[domains.source], codes(reference), codes(chosen)))
+    source = domains.shares
+    first, last = (np.bincount(v, minlength=c) / len(v) for v in (codes(reference), codes(chosen)))
     out = []
     for k, label in enumerate(domains.task.labels):
         share = estimated.get(k)

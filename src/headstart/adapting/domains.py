@@ -39,6 +39,7 @@ class Domains:
     train, held : rows of the sources' cases that train, and that do not
     target, known : rows of the target, and those of them whose label is learned from
     hidden : labels of the target that nobody may look at, by row: only ``--score`` reads them, when all is decided; ``None`` where the source lacks the class
+    recorded : what a run wrote down of its source, where none of its cases is there
     """
 
     task: Task
@@ -56,6 +57,7 @@ class Domains:
     known: np.ndarray
     hidden: Mapping[int, int | float | None]
     inspections: tuple[Inspection, ...]
+    recorded: Side | None = None
 
     @property
     def classes(self) -> int:
@@ -66,6 +68,19 @@ class Domains:
     def source(self) -> np.ndarray:
         """Rows of all sources."""
         return np.flatnonzero(self.domain < len(self.names) - 1)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(c,) shares of the classes among the source's cases, as they are there or were written down."""
+        counts = np.bincount(self.y[self.source], minlength=self.classes) if self.recorded is None else self.counted
+        shares: np.ndarray = counts / max(1, counts.sum())
+        return shares
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(c,) cases of each class that were written down of the source."""
+        strata = {} if self.recorded is None else self.recorded.strata
+        return np.array([strata.get(label, 0) for label in self.task.labels], dtype=np.intp)
 
     def sha256(self, *, read_labels: bool) -> str:
         """Hash every case's content, domain, group, and the label where it may be learned from, or is read at the end."""
@@ -82,6 +97,9 @@ class Domains:
         source = set(np.array(self.digests)[self.source].tolist())
         out = []
         for k, name in enumerate(self.names):
+            if k == 0 and self.recorded is not None:
+                out.append(self.recorded)
+                continue
             rows, is_target = np.flatnonzero(self.domain == k), k == len(self.names) - 1
             labelled = self.known if is_target else rows
             counts = np.bincount(self.strata[labelled], minlength=len(self.strata_names))
@@ -118,9 +136,9 @@ def joined(sources: Sequence[Read], target: Read, *, labels: Labels, seed: int) 
     domain = np.repeat(np.arange(len(reads)), [len(one.target) for one, _ in reads])
     digests = tuple(d for _, inspection in reads for d in inspection.digests)
     rows = np.flatnonzero(domain == len(sources))
-    given = _target_labels(task, target[0], rows)
+    given = target_labels(task, target[0], rows)
     if labels == "some":
-        _check_given(task, names[-1], target[0], given)
+        check_given(task, names[-1], target[0], given)
     y, learned = _codes(task, [one for one, _ in sources], len(domain)), given if labels == "some" else {}
     for row, value in learned.items():
         y[row] = value
@@ -130,7 +148,7 @@ def joined(sources: Sequence[Read], target: Read, *, labels: Labels, seed: int) 
     bins, bin_names = strata(y[labelled], task.labels)
     codes = np.zeros(len(domain), dtype=np.intp)
     codes[labelled] = bins
-    groups = joined_groups(_groups([one for one, _ in reads]), digests)
+    groups = joined_groups(groups_of([one for one, _ in reads]), digests)
     by_domain = [f"{names[domain[i]]}: {bin_names[codes[i]]}" for i in of_source]
     train, held = holdout(by_domain, groups=None if groups is None else groups[of_source], share=HELD, seed=seed)
     items = [item for one, _ in reads for item in one.target.x]
@@ -174,8 +192,8 @@ def with_shared_columns(sources: Sequence[Task], target: Task) -> tuple[list[Tas
         raise InputError(f"{sources[0].target.name} and {target.target.name} share no column, so nothing carries over. Rename the columns that mean the same.")
     warned = []
     missing, extra = [name for name in every if name not in kinds[-1]], [name for name in every if name in kinds[-1] and name not in shared]
-    parts = [f"{target.target.name} lacks {_listed(missing)}"] * bool(missing) + [f"only {target.target.name} has {_listed(extra)}"] * bool(extra)
-    parts += [f"{_listed(mixed)} holds numbers in one table and words in another"] * bool(mixed)
+    parts = [f"{target.target.name} lacks {listed(missing)}"] * bool(missing) + [f"only {target.target.name} has {listed(extra)}"] * bool(extra)
+    parts += [f"{listed(mixed)} holds numbers in one table and words in another"] * bool(mixed)
     if parts:
         warned.append(Warned("columns", f"{'; '.join(parts)}: not used. {len(kept)} shared column(s) are.", (*missing, *extra, *mixed)))
     return [_restricted(task, kept) for task in sources], _restricted(target, kept), warned
@@ -186,7 +204,8 @@ def _restricted(task: Task, columns: Sequence[str]) -> Task:
     return dataclasses.replace(task, target=Domain(task.target.name, rows, task.target.y, task.target.groups))
 
 
-def _listed(names: Sequence[str], *, most: int = 5) -> str:
+def listed(names: Sequence[str], *, most: int = 5) -> str:
+    """Return names in quotes, the first ``most`` of them."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
@@ -204,7 +223,7 @@ def _names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _groups(tasks: Sequence[Task]) -> list[str] | None:
+def groups_of(tasks: Sequence[Task]) -> list[str] | None:
     """Return a group for each case, in all domains together, where any domain has groups; a case without one is its own."""
     if all(task.target.groups is None for task in tasks):
         return None
@@ -225,7 +244,7 @@ def _codes(task: Task, sources: Sequence[Task], n: int) -> np.ndarray:
     return codes
 
 
-def _target_labels(task: Task, target: Task, rows: np.ndarray) -> dict[int, int | float | None]:
+def target_labels(task: Task, target: Task, rows: np.ndarray) -> dict[int, int | float | None]:
     """Return the target's labels by row, of rows that have one: class codes, ``None`` for a class that no source has, or numbers."""
     if target.target.y is None:
         return {}
@@ -236,12 +255,13 @@ def _target_labels(task: Task, target: Task, rows: np.ndarray) -> dict[int, int 
     return {row: index.get(str(value), index.get(plain_name(str(value)))) for row, value in given}
 
 
-def _check_given(task: Task, name: str, target: Task, given: Mapping[int, int | float | None]) -> None:
+def check_given(task: Task, name: str, target: Task, given: Mapping[int, int | float | None]) -> None:
+    """Raise ``InputError`` where labels of the target were promised, and there are none, or some of a class that no source has."""
     if not given:
         raise InputError(f"{name} has no labelled case, and --target-labels some promises some. Label a few, or leave the option out.")
     foreign = sorted({str(v) for v in target.target.y or () if v is not None and _is_foreign(task, str(v))})
     if foreign:
-        what = f"{name} has cases labelled {_listed(foreign)}, which no source has (it has {', '.join(task.labels)})"
+        what = f"{name} has cases labelled {listed(foreign)}, which no source has (it has {', '.join(task.labels)})"
         raise InputError(f"{what}. Rename the class, or leave those cases unlabelled: a folder '_', an empty cell.")
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from headstart.activations.store import Store, default_root
 from headstart.adapting.domains import Domains
+from headstart.adapting.origin import Origin
 from headstart.bench import Observer, Paced
-from headstart.choice import Chooser
+from headstart.choice import Choice, Chooser
 from headstart.core import Backbone, Source, Task
-from headstart.evaluate import strata
+from headstart.evaluate import reach, strata, temperature
 from headstart.keeping import Settings
 from headstart.learner import Candidate
 from headstart.methods.method import View
@@ -40,7 +41,7 @@ HALF = 1.645  # standard errors to either side of a 90 % interval
 
 @dataclass
 class Ground(Paced):
-    """What every step works on. ``networks`` are those whose features are made."""
+    """What every step works on. ``networks`` are those whose features are made, ``origin`` the run that is gone on from where the source has no cases."""
 
     shares: ClassVar[Mapping[str, float]] = SHARES
 
@@ -57,15 +58,37 @@ class Ground(Paced):
     seconds: dict[str, float] = field(default_factory=dict)
     ran_out: bool = False
     limit: float = math.inf
+    origin: Origin | None = None
 
     def final(self, network: str) -> np.ndarray:
         """Return the final pooled features (n, d) of all cases by that network."""
         source = self.networks[network]
         return np.asarray(self.views.array(View("pooled", network, (len(source.stages),))))
 
+    def temperature(self, held: np.ndarray | None) -> float:
+        """Return that at which probabilities (n, c) of held-out source cases are right; without any, that of the run that is gone on from."""
+        if held is None or not len(held):
+            return 1.0 if self.origin is None else self.origin.predictor.temperature
+        return temperature(self.domains.y[self.domains.held], held)
+
+    def reach(self, held: np.ndarray | None) -> float:
+        """Return half the width of an interval of numbers, from held-out source cases (n, 1); without any, that of the run that is gone on from."""
+        if held is None or not len(held):
+            return 0.0 if self.origin is None else self.origin.predictor.reach
+        return reach(self.domains.y[self.domains.held], held[:, 0])
+
 
 def grounded(
-    domains: Domains, networks: Sequence[Source], *, folder: Path, clock: Clock, observer: Observer, seed: int, engine: str, settings: Settings = PLAIN
+    domains: Domains,
+    networks: Sequence[Source],
+    *,
+    folder: Path,
+    clock: Clock,
+    observer: Observer,
+    seed: int,
+    engine: str,
+    origin: Origin | None = None,
+    settings: Settings = PLAIN,
 ) -> Ground:
     """Return the ground: views of all cases of all domains in one, so that a case is computed once, and what earlier calls finished in ``folder``."""
     ledger = Ledger(folder / "folds")
@@ -73,8 +96,10 @@ def grounded(
     table = {s.name: s for s in networks}
     store = Store(default_root())
     chooser = Chooser(engine, domains.items, domains.digests, domains.y, domains.train, domains.classes, store, folder, observer.say)
+    if origin is not None:  # why: the model's head was fitted on what that engine made, and no case is there to check another by
+        chooser.choices |= {name: Choice(origin.predictor.engine_here()) for name in table if engine == "auto"}
     views = Views(domains.items, domains.digests, table, store, domains.task.modality, engine=chooser)
-    ground = Ground(domains, table, views, chooser, ledger, clock, observer, seed, settings)
+    ground = Ground(domains, table, views, chooser, ledger, clock, observer, seed, settings, origin=origin)
     views.progress = ground.progress
     return ground
 

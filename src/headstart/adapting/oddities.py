@@ -87,6 +87,8 @@ def of_classes(ground: Ground, reference: Tried) -> tuple[list[Warned], dict[int
     if len(np.unique(found)) == 1:
         name = domains.task.labels[int(found[0])]
         out.append(Warned("one class", f"Source only calls every case of {domains.names[-1]} {name}: one class, or too far away to tell any.", (name,)))
+    if not len(held):
+        return out, {}
     estimated = _shares(held, y, reference.target, seed=ground.seed)
     mine, theirs = np.bincount(held.argmax(axis=1), minlength=c), np.bincount(found, minlength=c)
     seen = mine + theirs > 0

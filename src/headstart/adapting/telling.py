@@ -16,9 +16,10 @@ from headstart.adapting.ground import Ground
 from headstart.adapting.strangers import unknown_classes
 from headstart.adapting.trying import Trials, Tried
 from headstart.choice import PLAIN, told
-from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
+from headstart.evaluate import interval_of_r2, interval_of_test, metric, score
 from headstart.export import Predictor
 from headstart.learner import Fitted
+from headstart.methods.method import Free
 from headstart.result import Score
 from headstart.runs import provenance_of
 from headstart.similarity.two_sample import auc_interval, classifier, one_thread, pool
@@ -73,6 +74,7 @@ def findings(outcome: Outcome, labels: Labels, read_labels: bool, command: str, 
         stopped_by="budget" if ground.ran_out else "plan",
         notes=(*ground.notes, *(f"{c.why}." for c in ground.chooser.choices.values() if c.why), *_about_labels(outcome, read_labels)),
         times={**{f"fit.{name}": s for name, s in ground.seconds.items()}, "total": ground.clock.used()},
+        source_free=ground.origin is not None,
         model=_predictor(outcome, fitted),
     )
 
@@ -82,13 +84,14 @@ def _pictured(outcome: Outcome, fitted: Fitted, read_labels: bool) -> dict[str, 
     ground, reference, best, first = outcome.ground, outcome.reference, outcome.best, outcome.first
     classes = ground.domains.classes
     odd, estimated = oddities.of_classes(ground, reference) if classes else ([], {})
-    odd += unknown_classes(ground, reference, outcome.network) if outcome.network and outcome.chosen.verdict.method != "none" else []
+    known = outcome.network and len(ground.domains.train)
+    odd += unknown_classes(ground, reference, outcome.network) if known and outcome.chosen.verdict.method != "none" else []
     last = first if first is None or best is reference else differences.after(ground, best, fitted)
     codes = choosing.codes(best) if classes else None
     moved, moves = differences.moves(outcome.trials, reference, best, first.target, _shown(outcome, read_labels)) if classes and first is not None else ((), ())
     return {
         "before": outcome.apart,
-        "after": outcome.apart if last is None or last is first else differences.distance(ground, last, codes),
+        "after": outcome.apart if outcome.apart is None or last is None or last is first else differences.distance(ground, last, codes),
         "rates": differences.rates(ground, reference, best, estimated) if classes else (),
         "moved": moved,
         "moves": moves,
@@ -102,7 +105,7 @@ def _sides(outcome: Outcome) -> tuple[Side, ...]:
     """Return the domains; of each source also how well a classifier tells it from the target."""
     domains = outcome.ground.domains
     sides = domains.sides()
-    if not outcome.network:
+    if not outcome.network or domains.recorded is not None:
         return sides
     x = outcome.ground.final(outcome.network)
     out = []
@@ -135,7 +138,7 @@ def _candidacy(outcome: Outcome, one: Tried, labels: Labels, read_labels: bool) 
     target_score, folds = chosen.target_scores.get(one.name, (None, ()))
     return dataclasses.replace(
         bare,
-        source_score=_scored(outcome, domains.y[domains.held][own], one.held[own]),
+        source_score=_on_source(outcome, one, own),
         said=chosen.said.get(one.name, ()),
         changed=choosing.changed(one, outcome.reference) if domains.classes else None,
         gain=gain,
@@ -146,6 +149,14 @@ def _candidacy(outcome: Outcome, one: Tried, labels: Labels, read_labels: bool) 
         scored=_on_hidden(outcome, one.target) if read_labels else None,
         collapsed=chosen.collapsed.get(one.name, ""),
     )
+
+
+def _on_source(outcome: Outcome, one: Tried, own: np.ndarray) -> Score | None:
+    """Score on held-out source cases, those of the domains that it learned from; without any, what the run measured of the model that it shipped."""
+    domains, origin = outcome.ground.domains, outcome.ground.origin
+    if origin is not None:
+        return origin.score if one is outcome.reference else None
+    return _scored(outcome, domains.y[domains.held][own], one.held[own]) if one.held is not None else None
 
 
 def _on_hidden(outcome: Outcome, output: np.ndarray) -> Score | None:
@@ -190,8 +201,10 @@ def _predictor(outcome: Outcome, fitted: Fitted) -> Predictor:
     ground, domains = outcome.ground, outcome.ground.domains
     one = outcome.best if outcome.chosen.verdict.ship == outcome.best.name else outcome.reference
     model = fitted if one is outcome.best else outcome.trials.fit(one.entry)
-    y, source = domains.y[domains.held], one.entry.candidate.source
-    heat = temperature(y, one.held) if domains.classes and one.held is not None else 1.0
-    width = reach(y, one.held[:, 0]) if not domains.classes and one.held is not None else 0.0
+    if ground.origin is not None and isinstance(one.entry.candidate.method, Free):
+        return ground.origin.predictor.moved(model.model, model.candidate.served)
+    source = one.entry.candidate.source
+    heat = ground.temperature(one.held) if domains.classes else 1.0
+    width = 0.0 if domains.classes else ground.reach(one.held)
     engine = ground.views.engine(source) if source is not None and source.name in ground.chooser.choices else PLAIN
     return Predictor.of(model, domains.task, temperature=heat, reach=width, engine=engine)

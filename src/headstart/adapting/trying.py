@@ -20,6 +20,7 @@ from headstart.core import InputError
 from headstart.evaluate import Split, folds, score
 from headstart.learner import Candidate, Fitted, Target, learn, with_params
 from headstart.methods import SIMPLE, Method, Probe, ProbeRegressor, space
+from headstart.methods.method import Free
 from headstart.methods.needs import unmet
 from headstart.methods.relations import REGRESSIONS, RELATIONS, Mapped
 from headstart.methods.relations.deep import DEEP, SourceOnly
@@ -70,6 +71,11 @@ class Entry:
     def level(self) -> str:
         """The level at which it transfers."""
         return self.candidate.method.level
+
+    @property
+    def learns(self) -> bool:
+        """Whether labels of target cases change it; what moves a fitted model sees none."""
+        return self.related and not isinstance(self.candidate.method, Free)
 
 
 @dataclass(frozen=True)
@@ -200,13 +206,13 @@ class Trials:
     def _on_fold(self, entry: Entry, split: Split, output: np.ndarray, *, deadline: float) -> np.ndarray:
         known, test = split
         domains = self.ground.domains
-        if not entry.related and (domains.groups is None or not np.isin(domains.groups[self._rows(entry, known, None)], domains.groups[test]).any()):
+        if not entry.learns and (domains.groups is None or not np.isin(domains.groups[self._rows(entry, known, None)], domains.groups[test]).any()):
             place = {int(row): i for i, row in enumerate(domains.target)}
             return output[len(domains.held) :][[place[int(row)] for row in test]]
         return self._output(entry, known, test, without=test, deadline=deadline)
 
     def _output(self, entry: Entry, known: np.ndarray, asked: np.ndarray, *, deadline: float, without: np.ndarray | None = None) -> np.ndarray:
-        learned = known if entry.related else known[:0]
+        learned = known if entry.learns else known[:0]
         key = hash_of(self.ground, entry.candidate, self._rows(entry, known, without), learned, asked, related=entry.related)
 
         def make() -> np.ndarray:

@@ -101,6 +101,39 @@ class Closed(ABC):
 
 
 @dataclass(frozen=True)
+class Start:
+    """A fitted model, the view that it predicts from, and the hash of what it was read from: what is gone on from where its source's cases are not."""
+
+    model: Any
+    view: View
+    sha256: str
+
+
+class Free(ABC):
+    """A method that moves a fitted model, ``start``, to unlabelled cases of a target: no case of its source is needed."""
+
+    name: ClassVar[str]
+    arm: ClassVar[Arm] = "frozen"
+    level: ClassVar[Level] = "relation"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    paper: ClassVar[str] = ""
+    limits: ClassVar[str] = ""
+    start: Start
+
+    def view(self, source: Source | None) -> View:
+        """Return which activations of target cases it looks at: those that the model predicts from."""
+        return self.start.view
+
+    def served(self, source: Source | None) -> View:
+        """Return which activations the moved model predicts from."""
+        return self.start.view
+
+    @abstractmethod
+    def moved(self, x: Any, *, seed: int, deadline: float) -> Any:
+        """Return the model, moved to target cases x (m, ...) of its view; ``deadline`` is a ``time.monotonic``, past which ``OutOfTime`` is raised."""
+
+
+@dataclass(frozen=True)
 class Criterion:
     """How the target's own loss is counted: ``weights`` (c,) of the classes, empty for numbers; ``focus`` is the focal loss's gamma, 0: cross entropy."""
 

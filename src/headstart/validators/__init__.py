@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ VALIDATORS: Mapping[str, Validator] = {
 }
 JOINT: Mapping[str, JointValidator] = {one.name: one for one in (AGREEMENT, ENSEMBLE)}
 
-__all__ = ["JOINT", "VALIDATORS", "JointValidator", "Outputs", "Validator", "density_ratio", "evaluate"]
+__all__ = ["JOINT", "VALIDATORS", "JointValidator", "Outputs", "Validator", "density_ratio", "evaluate", "evaluate_alone"]
 
 
 def evaluate(outputs: Mapping[str, Outputs]) -> dict[str, dict[str, float]]:
@@ -70,6 +70,27 @@ def evaluate(outputs: Mapping[str, Outputs]) -> dict[str, dict[str, float]]:
     table = {name: {c: validator(one) for c, one in weighed.items() if validator.applies(one)} for name, validator in VALIDATORS.items()}
     table |= {name: joint(weighed) for name, joint in JOINT.items()}
     return {name: row for name, row in table.items() if row}
+
+
+def evaluate_alone(targets: Mapping[str, np.ndarray], counts: Sequence[int] | np.ndarray) -> dict[str, dict[str, float]]:
+    """Return what those validators say that need no case of the source, ``[validator][candidate]``.
+
+    Parameters
+    ----------
+    targets : of each candidate the probabilities (m, c) of the target's cases
+    counts : (c,) cases of each class that the source had
+
+    Examples
+    --------
+    >>> said = evaluate_alone({"sure": np.eye(2), "unsure": np.full((2, 2), 0.5)}, [10, 10])
+    >>> {name: round(value, 3) for name, value in said["class-correlation"].items()}, "source-accuracy" in said
+    ({'sure': 1.0, 'unsure': 0.707}, False)
+    """
+    y = np.repeat(np.arange(len(counts)), np.maximum(counts, 0))
+    nowhere = np.zeros((len(y), 1))
+    outputs = {name: Outputs(np.eye(len(counts))[y], y, p, nowhere, np.zeros((len(p), 1)), None) for name, p in targets.items()}
+    table = {name: {c: validator(one) for c, one in outputs.items()} for name, validator in VALIDATORS.items() if not validator.needs}
+    return table | {name: joint(outputs) for name, joint in JOINT.items()}
 
 
 def _with_ratios(outputs: Mapping[str, Outputs]) -> dict[str, Outputs]:

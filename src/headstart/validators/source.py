@@ -58,6 +58,7 @@ SOURCE = Validator(
     "does not see the target",
     "0 to 1",
     source_accuracy,
+    needs="source",
 )
 WEIGHTED = Validator(
     "importance-weighted",
@@ -65,6 +66,7 @@ WEIGHTED = Validator(
     "covariate shift on overlapping domains; in many dimensions a few cases carry all the weight",
     "0 to 1",
     weighted_accuracy,
+    needs="source",
 )
 EMBEDDED = Validator(
     "dev",
@@ -72,4 +74,5 @@ EMBEDDED = Validator(
     "as importance-weighted; its control variate can turn the order round where the estimated ratio's mean is far from 1",
     "unbounded; about 0 to 1",
     embedded_validation,
+    needs="source",
 )

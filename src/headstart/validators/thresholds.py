@@ -48,6 +48,7 @@ THRESHOLDED = Validator(
     "assumes that confidence means in the target what it means in the source; adaptation to the target makes it mean less",
     "0 to 1",
     thresholded_confidence,
+    needs="source",
 )
 DIFFERENCE = Validator(
     "confidence-difference",
@@ -55,4 +56,5 @@ DIFFERENCE = Validator(
     "assumes that a fall of confidence is a fall of accuracy",
     "-1 to 2; about 0 to 1",
     confidence_difference,
+    needs="source",
 )

@@ -19,7 +19,8 @@ class Validator:
     limits : where it is known to be wrong
     range : the least and the largest value, in words; c is the number of classes
     value : what computes it
-    needs : "refit" where it trains the candidate back, else nothing
+    needs : "source" where it looks at source cases, "refit" where it also trains the candidate back; nothing where it sees no more of the source than the
+        shares of its classes
     """
 
     name: str

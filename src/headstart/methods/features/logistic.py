@@ -95,6 +95,7 @@ class LogisticPath(ClassifierMixin, BaseEstimator):
             coef = coef if basis is None else coef @ basis.T
             self.coef_ = coef / scaler.scale_
             self.intercept_ = intercept - self.coef_ @ scaler.mean_
+            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         return self
 
     def _race(self, Z: np.ndarray, codes: np.ndarray, weights: np.ndarray, cs: np.ndarray, folds: list[Split], units: np.ndarray, *, start: int) -> Race:

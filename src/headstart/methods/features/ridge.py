@@ -38,6 +38,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
     loo_decision_ : (n, c) decision of each training case by the model fitted without it, about -1..1
     sharpness_ : inverse temperature of the softmax, fitted to ``loo_decision_`` (log loss, smoothed targets as in Platt 1999)
     coef_, intercept_ : (c, d), (c,) decisions of unstandardised X; :meth:`linear` gives logits
+    mean_, scale_ : (d,) by which features were standardised; the scale of a dead one is infinite
     classes_, n_features_in_ : as in scikit-learn
 
     Examples
@@ -75,6 +76,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             coef, intercept = path.solve(self.alpha_)
             self.coef_ = coef / scaler.scale_
             self.intercept_ = intercept - self.coef_ @ scaler.mean_
+            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         return self
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:

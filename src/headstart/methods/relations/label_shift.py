@@ -10,7 +10,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import StratifiedKFold
 
 from headstart.core import InputError
@@ -216,3 +216,39 @@ class LabelShiftEM(ClassifierMixin, LabelShift):
 
     def _shares(self, domains: Domains, proba: np.ndarray) -> np.ndarray:
         return likeliest_shares(proba, self.source_shares_)
+
+
+class Corrected(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose probabilities are multiplied by a factor for each class: what is left of a correction where no source case is there.
+
+    Parameters
+    ----------
+    fitted : the classifier, fitted, with ``predict_proba``
+    factors : (c,) in the order of its ``classes_``, positive
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> head = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    >>> Corrected(head, np.array([3.0, 1.0])).predict_proba([[0.5]]).round(3).tolist()
+    [[0.75, 0.25]]
+    """
+
+    def __init__(self, fitted: Any, factors: Any) -> None:
+        self.fitted = fitted
+        self.factors = factors
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """(c,) the classes of the classifier."""
+        classes: np.ndarray = self.fitted.classes_
+        return classes
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities (n, c), in the order of ``classes_``."""
+        return reweighed(self.fitted.predict_proba(X), np.asarray(self.factors))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each case (n,)."""
+        most: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return most

@@ -78,8 +78,9 @@ class Deep(Tuned):
 
     def multiples(self, net: Net) -> dict[str, float]:
         """AdamW moves a weight by the rate whatever its size, and those behind ``dim`` features are of size sqrt(2 / dim): so they move alike in proportion."""
-        dim = net.head.get_parameter("bottleneck.linear.weight").shape[1]
-        return {"head.bottleneck.linear.weight": math.sqrt(WIDTH / dim)}
+        narrow = net.head.get_submodule("bottleneck")
+        # why asked: a net that is gone on from may have none, only its source's stages
+        return {"head.bottleneck.linear.weight": math.sqrt(WIDTH / narrow.linear.in_features)} if isinstance(narrow, Bottleneck) else {}
 
     def loss(self, net: Net, batch: Batch, criterion: Criterion) -> dict[str, Tensor]:
         if batch.unlabelled is None:
