@@ -159,3 +159,14 @@ def test_a_map_puts_the_target_on_top_and_fades_the_source_by_class() -> None:
     assert by_class.count('class="faint"') == 2
     assert by_class.rindex("photo, row") < by_class.index("(predicted)")
     assert domain_charts.domain_map(drawn, when="before", by="domain") != domain_charts.domain_map(drawn, when="after", by="domain")
+
+
+def test_a_page_of_a_run_without_its_cases_claims_no_distance_and_no_gain() -> None:
+    nothing = AdaptationVerdict("undecided", SOURCE_ONLY, 0.0, (-1.0, 1.0), 0.5, "forecast", "No case of the source was there")
+    text = Page(render_adaptation(adaptation(verdict=nothing, source_free=True, before=None, after=None))).text
+    assert "Nothing is known of the gain over source only." in text
+    assert "gain over source only: +0.000" not in text
+    assert "this is a forecast" not in text
+    assert "there is nothing to compare the target with" in text
+    assert "The target in the plane" in text
+    assert "Faint: the source" not in text

@@ -146,11 +146,16 @@ class AdaptationVerdict:
     margin: float = 0.0
     level: float = 0.90
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the gain: its interval is not all that a score can change by."""
+        return self.interval != (-1.0, 1.0)
+
     def __str__(self) -> str:
         if self.method == "none":
             return self.decision
         low, high = self.interval
-        if (low, high) == (-1.0, 1.0):
+        if not self.is_known:
             return f"{self.decision} (nothing is known of the gain over source only)"
         how = "measured" if self.method == "test" else "foretold"
         return f"{self.decision} ({how} gain over source only {self.gain:+.3f}, {self.level:.0%} interval {low:+.3f} to {high:+.3f})"

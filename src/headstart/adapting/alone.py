@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,17 +96,29 @@ def unseen(trials: Trials, reference: Tried, *, margin: float) -> Chosen:
     verdict = AdaptationVerdict("undecided", reference.name, 0.0, (-1.0, 1.0), 0.5, "forecast", why, margin)
     if not ground.domains.classes or not counts.sum():
         return Chosen(Choice("none: of numbers no validator is known that needs no source case", reference.name, why, {}), verdict)
+    leading, seen = ranked_first(targets, reference.name, counts)
+    words = f"{leading} leads by {', '.join(seen.panel)}, which is too little evidence to ship it" if leading != reference.name else "source only leads"
+    rule = f"the best mean rank by {', '.join(seen.panel)}, of candidates that have not collapsed; none is shipped by it"
+    limits = {name: text for name, text in choosing.described().items() if name in seen.said}
+    return Chosen(Choice(rule, leading, words, limits), verdict, choosing.ranked(seen.said), collapsed(seen))
+
+
+def ranked_first(targets: Mapping[str, np.ndarray], baseline: str, counts: np.ndarray) -> tuple[str, Sight]:
+    """Return the candidate of the best mean rank by the panel's validators that need no source case, and what the rule saw.
+
+    Parameters
+    ----------
+    targets : of each candidate the probabilities (m, c) of the target's cases
+    baseline : the model as it is
+    counts : (c,) cases of each class that the source had
+    """
     with one_thread():
         said = evaluate_alone(targets, counts)
     guess = {name: p.argmax(axis=1) for name, p in targets.items()}
     varied = {name: effective(np.bincount(codes, minlength=len(counts))) for name, codes in guess.items()}
-    differs = {name: float(np.mean(codes != guess[reference.name])) for name, codes in guess.items()}
-    seen = Sight(reference.name, said, varied, effective(counts), differs)
-    leading = first(seen, seen.panel)
-    words = f"{leading} leads by {', '.join(seen.panel)}, which is too little evidence to ship it" if leading != reference.name else "source only leads"
-    rule = f"the best mean rank by {', '.join(seen.panel)}, of candidates that have not collapsed; none is shipped by it"
-    limits = {name: text for name, text in choosing.described().items() if name in said}
-    return Chosen(Choice(rule, leading, words, limits), verdict, choosing.ranked(said), collapsed(seen))
+    differs = {name: float(np.mean(codes != guess[baseline])) for name, codes in guess.items()}
+    seen = Sight(baseline, said, varied, effective(counts), differs)
+    return first(seen, seen.panel), seen
 
 
 def _primed(ground: Ground) -> str:

@@ -175,7 +175,7 @@ def target_alone(origin: Origin, target: Read, *, labels: Labels) -> Domains:
     known = np.array(sorted(learned), dtype=np.intp)
     y = np.zeros(n, dtype=np.intp if predictor.labels else np.float64)
     codes = np.zeros(n, dtype=np.intp)
-    y[known] = [learned[int(row)] for row in known]
+    y[known] = np.array([learned[int(row)] for row in known], dtype=y.dtype)
     names = predictor.labels
     if len(known):
         codes[known], names = strata(y[known], predictor.labels)

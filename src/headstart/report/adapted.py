@@ -22,6 +22,7 @@ def render_adaptation(found: Adaptation) -> str:
         a=found,
         answer=ANSWERS[found.verdict.decision],
         because=_because(found.verdict),
+        unknown=not found.verdict.is_known,
         things=THINGS[found.modality],
         source_only=SOURCE_ONLY,
         baseline=found.candidate(SOURCE_ONLY),
@@ -67,11 +68,15 @@ def _change(rate: ClassRate) -> float:
 
 
 def _because(v: AdaptationVerdict) -> str:
-    how = {
-        "forecast": "Foretold without a label of the target, from what validators said and from gains measured on other pairs of domains.",
-        "test": "Measured on labelled target cases, none of which was learned from where it is scored.",
-        "none": "",
-    }[v.method]
+    how = (
+        ""
+        if not v.is_known
+        else {
+            "forecast": "Foretold without a label of the target, from what validators said and from gains measured on other pairs of domains.",
+            "test": "Measured on labelled target cases, none of which was learned from where it is scored.",
+            "none": "",
+        }[v.method]
+    )
     return " ".join(part for part in (_sentence(v.why), how) if part)
 
 
