@@ -52,6 +52,7 @@ def sample(data: Path, domain: str, each: int) -> tuple[list[str], np.ndarray, t
 def shipped(name: str, paths: list[str], y: np.ndarray, labels: tuple[str, ...], folder: Path) -> Origin:
     """Return the run that would have shipped ridge on final features."""
     network = hs.sources.get("efficientnet_lite0")
+    folder.mkdir(exist_ok=True)
     view = View("pooled", network.name, (len(network.stages),))
     task = Task("classification", "image", Domain(name, paths), labels)
     side = Side(name, len(y), len(y), 0, {label: int((y == c).sum()) for c, label in enumerate(labels)})
@@ -75,6 +76,7 @@ def measured(origin: Origin, paths: list[str], y: np.ndarray, name: str, folder:
     read = (task, Inspection(tuple(door("image").digest(path) for path in paths)))
     domains = target_alone(origin, read, labels="none")
     networks = [origin.source] if origin.source is not None else []
+    folder.mkdir(exist_ok=True)
     ground = grounded(domains, networks, folder=folder, clock=Clock(1e9), observer=Silent(), seed=0, engine="torch", origin=origin)
     said = {SOURCE_ONLY: outputs(origin.predictor.model, np.asarray(ground.views.array(origin.predictor.view)), classes=domains.classes)}
     for entry in moves(ground, origin):

@@ -64,9 +64,7 @@ def transfer(
 
 @app.command()
 def adapt(
-    domains: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE... TARGET", help="Folders of images, or tables: labelled sources, or a run; target last.")
-    ],
+    domains: Annotated[list[Path], typer.Argument(metavar="SOURCE... TARGET", help="Folders of images, or tables: labelled sources, or a run; target last.")],
     out: Out,
     target_labels: Annotated[str, typer.Option(help="none: no label of the target is read; some: those that it has train and test. README says how.")] = "none",
     budget: Annotated[str, typer.Option(help="Time to spend, such as 90s, 5m, 2h.")] = "5m",

@@ -12,8 +12,9 @@ import numpy as np
 from headstart.adaptation import AdaptationVerdict, Choice, Opinion
 from headstart.adapting.ground import Ground
 from headstart.adapting.trying import Trials, Tried, held_score
-from headstart.evaluate import interval_of_mean, metric, scale, score, share_tested
+from headstart.evaluate import interval_of_mean, metric, scale, score, share_tested, temperature
 from headstart.guard import judge
+from headstart.methods.method import Free
 from headstart.result import Score, Verdict
 from headstart.similarity.two_sample import one_thread
 from headstart.train import OutOfTime
@@ -58,7 +59,8 @@ def foretold(trials: Trials, reference: Tried, network: str, *, margin: float, d
     if not ahead:
         decision, why = "do not adapt", "no candidate is ranked above source only"
     gain = found.forecast
-    verdict = AdaptationVerdict(decision, found.candidate, gain.gain, gain.interval, gain.p_gain, "forecast", why, margin, gain.level)  # type: ignore[arg-type]
+    low, high = (value + 0.0 for value in gain.interval)  # why 0.0: no negative zeros
+    verdict = AdaptationVerdict(decision, found.candidate, gain.gain + 0.0, (low, high), gain.p_gain, "forecast", why, margin, gain.level)  # type: ignore[arg-type]
     rule = f"the best mean rank by {', '.join(found.panel)}, of candidates that have not collapsed"
     told = Choice(rule, found.first, str(found), described())
     gains = {found.first: (gain.gain, gain.interval)} if ahead else {}
@@ -145,10 +147,12 @@ def codes(one: Tried) -> np.ndarray:
 
 
 def calibrated(ground: Ground, one: Tried) -> np.ndarray:
-    """Return the target's probabilities (m, c) at the temperature that fits held-out source cases."""
+    """Return the target's probabilities (m, c) at the temperature that fits held-out source cases; of a run without its cases, at the run's."""
     if one.held is None or one.target is None:
         return np.zeros((0, ground.domains.classes))
-    return scale(one.target, ground.temperature(one.held))
+    if ground.origin is not None:
+        return scale(one.target, ground.origin.predictor.temperature) if isinstance(one.entry.candidate.method, Free) else one.target
+    return scale(one.target, temperature(ground.domains.y[ground.domains.held], one.held))
 
 
 def _gain(verdict: Verdict) -> tuple[float, tuple[float, float]]:

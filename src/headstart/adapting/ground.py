@@ -19,7 +19,7 @@ from headstart.adapting.origin import Origin
 from headstart.bench import Observer, Paced
 from headstart.choice import Choice, Chooser
 from headstart.core import Backbone, Source, Task
-from headstart.evaluate import reach, strata, temperature
+from headstart.evaluate import strata
 from headstart.keeping import Settings
 from headstart.learner import Candidate
 from headstart.methods.method import View
@@ -64,18 +64,6 @@ class Ground(Paced):
         """Return the final pooled features (n, d) of all cases by that network."""
         source = self.networks[network]
         return np.asarray(self.views.array(View("pooled", network, (len(source.stages),))))
-
-    def temperature(self, held: np.ndarray | None) -> float:
-        """Return that at which probabilities (n, c) of held-out source cases are right; without any, that of the run that is gone on from."""
-        if held is None or not len(held):
-            return 1.0 if self.origin is None else self.origin.predictor.temperature
-        return temperature(self.domains.y[self.domains.held], held)
-
-    def reach(self, held: np.ndarray | None) -> float:
-        """Return half the width of an interval of numbers, from held-out source cases (n, 1); without any, that of the run that is gone on from."""
-        if held is None or not len(held):
-            return 0.0 if self.origin is None else self.origin.predictor.reach
-        return reach(self.domains.y[self.domains.held], held[:, 0])
 
 
 def grounded(

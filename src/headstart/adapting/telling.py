@@ -16,7 +16,7 @@ from headstart.adapting.ground import Ground
 from headstart.adapting.strangers import unknown_classes
 from headstart.adapting.trying import Trials, Tried
 from headstart.choice import PLAIN, told
-from headstart.evaluate import interval_of_r2, interval_of_test, metric, score
+from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
 from headstart.export import Predictor
 from headstart.learner import Fitted
 from headstart.methods.method import Free
@@ -204,7 +204,10 @@ def _predictor(outcome: Outcome, fitted: Fitted) -> Predictor:
     if ground.origin is not None and isinstance(one.entry.candidate.method, Free):
         return ground.origin.predictor.moved(model.model, model.candidate.served)
     source = one.entry.candidate.source
-    heat = ground.temperature(one.held) if domains.classes else 1.0
-    width = 0.0 if domains.classes else ground.reach(one.held)
+    y, output = domains.y[domains.held], one.held
+    if not len(domains.held) and one.folds:  # why folds: of a model that learned from the target's labels nothing else is left that it did not see
+        y, output = np.concatenate([domains.y[tested] for _, tested in outcome.trials.splits]), np.concatenate(one.folds)
+    heat = temperature(y, output) if domains.classes and output is not None else 1.0
+    width = reach(y, output[:, 0]) if not domains.classes and output is not None else 0.0
     engine = ground.views.engine(source) if source is not None and source.name in ground.chooser.choices else PLAIN
     return Predictor.of(model, domains.task, temperature=heat, reach=width, engine=engine)

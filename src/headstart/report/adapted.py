@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from markupsafe import Markup
 
 from headstart.adaptation import SOURCE_ONLY, Adaptation, AdaptationVerdict, Candidacy, ClassMove, ClassRate
@@ -10,6 +13,7 @@ from headstart.report import domain_charts
 from headstart.report.charts import Whisker, whiskers
 from headstart.report.drawing import legend_mark
 from headstart.report.page import filled, interval, matrix, settings
+from headstart.validators.panel import PANEL
 
 ANSWERS = {"adapt": "Adapting helps", "do not adapt": "Adapting does not help", "undecided": "Undecided", "nothing to do": "Nothing to adapt"}
 SHOWN = 12  # classes and candidates that a chart holds before it is no longer read
@@ -17,6 +21,7 @@ SHOWN = 12  # classes and candidates that a chart holds before it is no longer r
 
 def render_adaptation(found: Adaptation) -> str:
     """Return the page; equal findings, with equal times, give equal text."""
+    same = found.choice.candidate == SOURCE_ONLY
     return filled(
         "adapted.html.j2",
         a=found,
@@ -28,12 +33,16 @@ def render_adaptation(found: Adaptation) -> str:
         baseline=found.candidate(SOURCE_ONLY),
         shipped=found.candidate(found.shipped),
         chosen=found.candidate(found.choice.candidate),
-        validators=sorted(found.choice.validators),
+        panel=[v for v in PANEL if v in found.choice.validators] or sorted(found.choice.validators),
+        others=[v for v in sorted(found.choice.validators) if v not in PANEL and set(PANEL) & set(found.choice.validators)],
+        same=same,
+        after=None if same else found.after,
+        shows_gain=found.verdict.method != "none" and (found.verdict.gain, *found.verdict.interval) != (0.0, 0.0, 0.0),
         complete=[c for c in found.candidates if c.status == "complete"],
         moved=sorted((m for m in found.moved if m.moved or m.came), key=lambda m: -m.moved),
         matrix=matrix(found.labels, found.moves) if found.moves and len(found.labels) <= SHOWN else [],
         interval=interval,
-        settings=settings,
+        settings=_settings,
         opinion=_opinion,
         sentence=_sentence,
         support=_support,
@@ -50,12 +59,13 @@ def _drawings(found: Adaptation) -> dict[str, Markup]:
     told = sorted((c for c in found.candidates if c.gain is not None and c.name != SOURCE_ONLY), key=lambda c: -(c.gain or 0.0))[:SHOWN]
     rows = [Whisker(c.name, c.gain or 0.0, c.interval, "tuned" if c.name == found.choice.candidate else "frozen", f"{c.gain or 0.0:+.3f}") for c in told]
     shares = sorted(found.rates, key=_change)[:SHOWN]
+    same = found.choice.candidate == SOURCE_ONLY
     none = Markup("")
     return {
         "gain": whiskers([gain], unit=unit, zero=v.margin, signed=True) if v.method != "none" else none,
         "gains": whiskers(rows, unit=unit, zero=v.margin, signed=True) if rows else none,
-        "confidence": domain_charts.confidence(found.confidence) if found.confidence is not None else none,
-        "rates": domain_charts.rates(shares) if shares else none,
+        "confidence": domain_charts.confidence(found.confidence, alike=same) if found.confidence is not None else none,
+        "rates": domain_charts.rates(shares, alike=same) if shares else none,
     } | {
         f"{when}_{by}": domain_charts.domain_map(found.map, when=when, by=by) if found.map is not None else none
         for when in ("before", "after")
@@ -82,6 +92,11 @@ def _because(v: AdaptationVerdict) -> str:
 
 def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:].rstrip('.')}." if words else ""
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    """Return hyperparameters in words, but for the relation, which names its candidate."""
+    return settings({name: value for name, value in params.items() if name != "relation"})
 
 
 def _opinion(one: Candidacy, validator: str) -> str:

@@ -31,8 +31,8 @@ def domain_map(drawn: DomainMap, *, when: Literal["before", "after"], by: Litera
     return svg(parts, height, f"{len(xs)} cases of {' and '.join(drawn.domains)} in the plane, {when} adaptation, coloured by {by}")
 
 
-def confidence(counted: Confidence) -> Markup:
-    """Draw how many target cases are predicted with which probability, as two rows of bars."""
+def confidence(counted: Confidence, *, alike: bool = False) -> Markup:
+    """Draw how many target cases are predicted with which probability, as two rows of bars; as one where before and after are ``alike``."""
     most = max((*counted.before, *counted.after, 1))
     ticks = nice_ticks(0, most)
     height = 260.0
@@ -41,8 +41,8 @@ def confidence(counted: Confidence) -> Markup:
     parts = [y_axis(ticks, y)]
     sides = zip(counted.edges, counted.edges[1:], counted.before, counted.after, strict=False)
     for low, high, before, after in sides:
-        wide = (x(high) - x(low)) * 0.42
-        for n, colour, left, word in ((before, BEFORE, x(low) + 1, "source only"), (after, AFTER, x(low) + 1 + wide, "chosen")):
+        wide = (x(high) - x(low)) * (0.84 if alike else 0.42)
+        for n, colour, left, word in ((before, BEFORE, x(low) + 1, "source only"), (after, AFTER, x(low) + 1 + wide, "chosen"))[: 1 if alike else 2]:
             about = f"<title>{low:.2f} to {high:.2f}, {word}: {n}</title>"
             parts.append(f'<rect class="bar {colour}" x="{left:.1f}" y="{y(n):.1f}" width="{wide:.1f}" height="{y(0) - y(n):.1f}">{about}</rect>')
     named = counted.edges if len(counted.edges) <= 7 else counted.edges[::2]
@@ -51,8 +51,8 @@ def confidence(counted: Confidence) -> Markup:
     return svg(parts, height, "how sure the predictions of the target cases are, of source only and of the chosen candidate")
 
 
-def rates(rows: Sequence[ClassRate]) -> Markup:
-    """Draw each class's share in the source (a stroke), among predictions before and after (dots), and as estimated for the target (a band)."""
+def rates(rows: Sequence[ClassRate], *, alike: bool = False) -> Markup:
+    """Draw each class's share in the source (a stroke), among predictions before and after (dots, one where they are ``alike``), and as estimated (a band)."""
     ends = [v for r in rows for v in (r.source, r.before, r.after, *(r.interval or ()))]
     ticks = nice_ticks(0, max(ends), limit=(0.0, 1.0))
     x = linear(ticks[0], ticks[-1], 14.0, WIDTH - 14.0)
@@ -63,8 +63,8 @@ def rates(rows: Sequence[ClassRate]) -> Markup:
         parts.append(draw_text(14, y - 10, row.label, "label"))
         if row.interval is not None:
             parts.append(draw_line(x(row.interval[0]), y, x(row.interval[1]), y, "whisker frozen"))
-        parts.append(draw_line(x(row.source), y - 8, x(row.source), y + 8, "mark"))
-        for value, colour, word in ((row.before, BEFORE, "source only"), (row.after, AFTER, "chosen")):
+        parts.append(draw_line(x(row.source), y - 7, x(row.source), y + 7, "mark"))
+        for value, colour, word in ((row.before, BEFORE, "source only"), (row.after, AFTER, "chosen"))[: 1 if alike else 2]:
             about = f"<title>{escape(row.label)}, {word}: {value:.3f}</title>"
             parts.append(f'<circle class="dot {colour}" cx="{x(value):.1f}" cy="{y:.1f}" r="5">{about}</circle>')
     return svg(parts, height, "; ".join(f"{r.label}: {r.source:.2f} of the source, {r.before:.2f} of predictions before, {r.after:.2f} after" for r in rows))
