@@ -17,10 +17,11 @@ from torch import nn
 
 import headstart as hs
 from deep_worlds import spurious
+from headstart.activations.store import Store
 from headstart.adaptation import SOURCE_ONLY, Adaptation, Side
 from headstart.adapting import alone, differences, trying
 from headstart.adapting.moving import EM, BlackBox, ByInformation, OwnMoments, linear, opened
-from headstart.adapting.origin import Origin, origin_of
+from headstart.adapting.origin import Origin, is_batchnorm, origin_of
 from headstart.core import Backbone, ColumnInput, Net, Source
 from headstart.evaluate import scale
 from headstart.export import Predictor
@@ -33,6 +34,7 @@ from headstart.methods.relations.deep import SHOT, OwnStatistics
 from headstart.methods.relations.label_shift import reweighed
 from headstart.terminal import write_report
 from headstart.train import fit, predict_logits
+from headstart.views import Views
 from test_adapting import NAMES, even, table
 from test_report_adapted import adaptation
 
@@ -149,7 +151,7 @@ def normed(n: int, *, seed: int) -> tuple[Predictor, hs.Task]:
     look = ColumnInput(tuple(names), json.dumps([[name] for name in names]))
     body = Backbone({"columns": nn.Identity(), "norm": nn.BatchNorm1d(d)}, dim=d, preprocess=look).eval()
     source = Source("n", modality="tabular", dim=d, stages=("columns", "norm"), opener=lambda: body, digest=lambda: "n", tune_cuts=(1,))
-    method = OwnStatistics(steps=100)
+    method = OwnStatistics(steps=60)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = method.build(source, features=xs, y=ys, classes=3, seed=0)
@@ -168,7 +170,7 @@ def ran(predictor: Predictor, **changes: Any) -> Adaptation:
 
 def test_another_gain_of_every_channel_is_repaired_from_the_net_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(alone.PER, ByInformation, 1e9)
-    predictor, target = normed(150, seed=0)
+    predictor, target = normed(90, seed=0)
     before = {name: value.clone() for name, value in predictor.model.state_dict().items()}
     found = hs.adapt(ran(predictor), target, budget=BUDGET, seed=0, read_labels=True)
     right = {c.name: c.scored.value for c in found.candidates if c.scored is not None}
@@ -198,7 +200,7 @@ def test_shot_pulls_the_classes_of_a_moved_target_back_under_a_frozen_classifier
         stage.bias.zero_()
     net = opened(Net(nn.Sequential(stage), layer))
     there = (x + 1.2 * np.array([-1.0, 1.0, -0.3, 0.0])).astype(np.float32)
-    after = moved(SHOT(steps=150, rate=2e-2), net, there, seed=0)
+    after = moved(SHOT(steps=100, rate=2e-2), net, there, seed=0)
     right = [float(np.mean(predict_logits(one, there).argmax(axis=1) == y)) for one in (net, after)]
     assert right[1] > right[0] + 0.05
     assert torch.equal(after.head.get_parameter("linear.weight"), layer.weight)
@@ -308,3 +310,30 @@ def test_a_folder_and_what_is_read_from_it_are_the_same_origin_but_for_their_has
     assert (one.name, one.side, one.score) == (other.name, other.side, other.score)
     assert one.sha256 == origin_of(str(run)).sha256  # type: ignore[union-attr]
     assert other.sha256 == origin_of(hs.load(run)).sha256  # type: ignore[union-attr]
+
+
+def test_the_last_stage_of_a_network_goes_on_from_a_linear_head_and_is_saved_whole(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    images = [dice.normal(60 + 120 * (i % 2), 40, (32, 32, 3)).clip(0, 255).astype(np.uint8) for i in range(6)]
+    network = hs.sources.get("squeezenet")
+    last = len(network.stages)
+    plain = Predictor(("dark", "light"), "image", {}, None, View("pooled", network.name, (last,)), network, network.recipe, 1.0, 0.0)
+    bare = Origin("here", "classification", plain, "", Side("here", 6, 6, 0, {"dark": 3, "light": 3}), None)
+    source = bare.source
+    assert source is not None
+    (cut,) = source.tune_cuts  # no norm anywhere: the last stage that can learn
+    assert any(True for _ in network.backbone.above(cut).parameters())
+    assert not any(True for _ in network.backbone.above(cut + 1).parameters())
+    views = Views(images, [str(i) for i in range(6)], {source.name: source}, Store(tmp_path / "store"))
+    head = RidgeLOO().fit(views.array(plain.view), np.arange(6) % 2)
+    origin = dataclasses.replace(bare, predictor=dataclasses.replace(plain, model=head))
+    start = origin.net()
+    assert start is not None
+    assert origin.net(is_batchnorm) is None
+    raw = views.array(start.view)[np.arange(6)]
+    assert np.allclose(outputs(start.model, raw, classes=2), head.predict_proba(views.array(plain.view)), atol=0.02)  # float16 of what is stored
+    model = ByInformation(start, steps=1).moved(raw, seed=0, deadline=np.inf)
+    origin.predictor.moved(model, start.view).save(tmp_path / "model")
+    assert np.allclose(Predictor.load(tmp_path / "model").output(images), outputs(model, raw, classes=2), atol=0.02)
+    wide = dataclasses.replace(origin.predictor, view=View("pooled", network.name, (last - 1, last)))
+    assert dataclasses.replace(origin, predictor=wide).net() is None

@@ -75,7 +75,7 @@ class Origin:
         """Return the shipped model as a net that can go on learning; ``None`` where it is none.
 
         A net goes on from its own cut. A linear head on final features, and a net of no more than that, goes on with the last stages of its network: those
-        above the cut nearest to the output that has a norm above, or the last stage alone where there is no norm.
+        above the cut nearest to the output that has a norm above, or, without norms, anything that can learn.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Origin:
         net, base = self._net(), self._base()
         if net is None:
             return None
-        if _has(net.body, holds) and (len(net.body) or isinstance(bottleneck(net), Bottleneck)):
+        if _has(net.body, holds) or (holds is None and isinstance(bottleneck(net), Bottleneck)):
             return Start(net, self.predictor.view, self.sha256)
         source, cut = self.predictor.source, self._cut()
         if source is None or cut is None:
@@ -113,7 +113,8 @@ class Origin:
         source, view, base = self.predictor.source, self.predictor.view, self._base()
         if source is None or view.kind != "pooled" or view.cuts != (base,) or base < 2:
             return None
-        return next((cut for cut in range(base - 1, 0, -1) if _has(source.backbone.between(cut, base), is_norm)), base - 1)
+        cuts, backbone = range(base - 1, 0, -1), source.backbone
+        return next((cut for holds in (is_norm, None) for cut in cuts if _has(backbone.between(cut, base), holds)), None)
 
 
 def is_batchnorm(module: nn.Module) -> bool:
@@ -236,7 +237,8 @@ def _recorded(name: str, n: int, held: int, counts: Any, how: str) -> Side:
 
 
 def _has(body: nn.Module, holds: Holds | None) -> bool:
-    return holds is None or any(holds(module) for module in body.modules())
+    """Whether a module of the body ``holds``; ``None``: whether anything there can learn."""
+    return any(True for _ in body.parameters()) if holds is None else any(holds(module) for module in body.modules())
 
 
 def _of_files(folder: Path) -> str:
