@@ -87,8 +87,8 @@ def unseen(trials: Trials, reference: Tried, *, margin: float) -> Chosen:
 
     The rule: class correlation, whose class shares are those that the run wrote down, and agreement; candidates that predict few classes are out. It names a
     candidate and ships none, for the evidence is too weak. On the 19 past pairs of domains, of correcting shares and scaling alone the two would have picked
-    1.6 points above source only (95 % interval -0.8 to +4.0), and been worse in one of six; of those who go on training nothing is known yet, and these make
-    predictions sure, which is what class correlation takes for good. Numbers have no validator at all: no candidate is named.
+    1.6 points above source only (95 % interval -0.8 to +4.0), and been worse in one of six. Of those that go on training too few pairs are measured, and these
+    make predictions sure, which is what class correlation takes for good. Numbers have no validator at all: no candidate is named.
     """
     ground, counts = trials.ground, trials.ground.domains.counted
     targets = {one.name: one.target for one in trials.complete() if one.target is not None}
