@@ -27,7 +27,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (PyTorch is large: a minute or more)"
-	$(PIP) --editable '.[sources,text,fast,adapters,imbalance,demo,dev]'
+	$(PIP) --editable '.[sources,text,fast,adapters,imbalance,ray,demo,dev]'
 	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
 	touch $@
 

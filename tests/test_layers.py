@@ -23,7 +23,7 @@ FLOOR = {
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "validators"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
-    **dict.fromkeys(("search", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending"), 5),
+    **dict.fromkeys(("search", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending", "runners"), 5),
     **dict.fromkeys(("bounds", "gauge"), 5),
     "joint": 6,
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "doctor", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),
@@ -121,7 +121,7 @@ def test_the_package_neither_asserts_nor_catches_what_it_cannot_name(module: str
     ids=["package", "result", "help"],
 )
 def test_starting_does_not_wait_for_pytorch(code: str) -> None:
-    heavy = "('torch', 'numpy', 'sklearn', 'scipy', 'timm', 'optuna')"
+    heavy = "('torch', 'numpy', 'sklearn', 'scipy', 'timm', 'optuna', 'ray')"
     ask = f"import sys\ntry:\n    exec({code!r})\nexcept SystemExit: pass\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -18,7 +18,7 @@ from headstart.evidence import joined_groups
 from headstart.journal import Journal
 from headstart.keeping import Settings
 from headstart.result import Step, Trial
-from headstart.search import Arena, Clock, Ledger, Search
+from headstart.search import Arena, Clock, Here, Ledger, Runner, Search
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 
@@ -177,10 +177,12 @@ def set_up(
     share: float = TEST_SHARE,
     settings: Settings = PLAIN,
     divisions: tuple[int, int | float] = (1, FOLDS),
+    runner: Runner | None = None,
 ) -> Bench:
     """Return a bench for an inspected task: its division, folds of the training part, views, the journal and the ledger in ``folder``.
 
     ``divisions`` are repeats and folds of each in which settings are compared, or 1 and the share of one validation split.
+    ``runner`` is where folds are computed; ``None``: in this process.
     """
     parts = divide(task, inspection, seed=seed, share=share)
     ledger = Ledger(folder / "folds")
@@ -189,7 +191,7 @@ def set_up(
     store = Store(default_root())
     chooser = Chooser(engine, task.target.x, inspection.digests, parts.y, parts.train, len(task.labels), store, folder, observer.say)
     views = Views(task.target.x, inspection.digests, table, store, task.modality, engine=chooser)
-    arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups, settings)
+    arena = Arena(views, parts.y, len(task.labels), ledger, seed, parts.groups, settings, runner or Here())
     search = Search(arena, (), Journal.in_folder(folder, metric=metric(len(task.labels))), on_trial=lambda t: observer.say(_line(t)))
     given = (parts.y, parts.groups, parts.train, parts.test, table, arena, search, clock, observer, seed, parts.strata, parts.names, chooser)
     bench = Bench(task, inspection, *given)

@@ -49,6 +49,8 @@ def transfer(
     pareto: Annotated[bool, typer.Option("--pareto", help="Show score against size and latency; shown with any bound.")] = False,
     train: Annotated[str | None, typer.Option(help="How networks are trained, such as held_in=0.1,soup=3 or mixup=0.2. All: README.")] = None,
     margin: Annotated[float, typer.Option(help="Smallest gain in balanced accuracy or R2, 0..1, that is worth a transfer.")] = 0.0,
+    runner: Annotated[str, typer.Option(help="Where folds are computed: here, or ray (a Ray cluster). The result is the same.")] = "here",
+    address: Annotated[str, typer.Option(help="Of the Ray cluster's head, such as 10.0.0.1:6379. auto: the cluster of this machine.")] = "auto",
     skip_unreadable: Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and empty texts.")] = False,
 ) -> None:
     """Transfer to a folder of images, to texts or to a table, and say whether it helped."""
@@ -59,7 +61,7 @@ def transfer(
     most = {"size": max_size, "memory": max_memory, "latency": max_latency}
     bounds = most if pareto or any(value is not None for value in most.values()) else None
     rest = {"engine": engine, "methods": methods, "train": train, "margin": margin, "skip_unreadable": skip_unreadable, "command": _command(out)}
-    transfer_and_report(Asked(data, out, budget, seed, source, terms=terms, bounds=bounds, **what, **rest))  # type: ignore[arg-type]
+    transfer_and_report(Asked(data, out, budget, seed, source, terms=terms, bounds=bounds, runner=(runner, address), **what, **rest))  # type: ignore[arg-type]
 
 
 @app.command()
@@ -230,14 +232,15 @@ def main() -> None:
 
 
 def _command(out: Path) -> str:
-    """The command without its --out, which does not decide the result."""
+    """The command without its --out, --runner and --address, which do not decide the result."""
     import shlex
 
+    aside = ("--out", "--runner", "--address")
     words = sys.argv[1:]
     kept: list[str] = []
     skip = False
     for word in words:
-        if not skip and word != "--out" and not word.startswith("--out="):
+        if not skip and word not in aside and not word.startswith(tuple(f"{name}=" for name in aside)):
             kept.append(word)
-        skip = word == "--out"
+        skip = word in aside
     return shlex.join(["headstart", *kept])

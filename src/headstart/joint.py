@@ -49,31 +49,50 @@ def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[typ
     probes = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline" and t.status != "excluded"]
     for candidate, trial in probes:
         proposer.hear(candidate, trial)
+    wanted = max(0, (terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)) - len(probes))
     if terms.search not in BLIND:
-        proposer.first([*_prior(terms, field, leads), *known_good(field, leads)])
-    wanted = terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)
+        known = [*_prior(terms, field, leads), *known_good(field, leads)]
+        proposer.first(known)
+        if terms.search not in BY_FOLDS:
+            # why these: their features are stored and nothing gives them up, so that they are tried whatever is found meanwhile
+            sure = [c for c in known[:wanted] if isinstance(c.method, Closed) and c.method.level != "data"]
+            bench.search.ahead(sure, deadline=deadline)
     try:
-        _spend(bench, proposer, max(0, wanted - len(probes)), deadline)
+        _spend(bench, proposer, wanted, deadline)
     except KeyboardInterrupt:
         bench.search.ran_out = True
         bench.notes.append(f"The search was stopped by hand after {len(bench.search.trials)} trials; the best of them was judged.")
 
 
 def _spend(bench: Bench, proposer: Proposer, count: int, deadline: float) -> None:
-    search = bench.search
-    bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
-    for _ in range(count):
-        try:
-            proposal = proposer.propose(lambda one: search.tried(one) is not None, barred=bars)
-        except OutOfTime:
-            search.ran_out = True
-            return
-        if proposal is None:
-            return
+    for proposal in _proposals(bench, proposer, count, deadline):
         if not bench.search.attempt(proposal.candidate, deadline=deadline, give_up=_Patience(bench, proposer.word, proposal)):
             proposal.done(None)
             return
         proposal.done(bench.search.trials[-1])
+
+
+def _proposals(bench: Bench, proposer: Proposer, count: int, deadline: float) -> Iterator[Proposal]:
+    """Yield up to ``count`` proposals in their order. One that is blind to what was found proposes as far ahead as the runner can work."""
+    search, waiting = bench.search, list[Proposal]()
+    # why not with bounds: what breaks one is told to the proposer before it goes on
+    reach = -(-bench.arena.runner.width // len(search.folds)) if proposer.word in BLIND and search.sieve is None else 1
+    bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
+
+    def known(one: Candidate) -> bool:
+        return search.tried(one) is not None or any(one.describe() == proposal.candidate.describe() for proposal in waiting)
+
+    for left in range(count, 0, -1):
+        try:
+            while len(waiting) < min(reach, left) and (proposal := proposer.propose(known, barred=bars)) is not None:
+                waiting.append(proposal)
+                search.ahead([proposal.candidate], deadline=deadline)
+        except OutOfTime:
+            search.ran_out = True
+            return
+        if not waiting:
+            return
+        yield waiting.pop(0)
 
 
 @dataclass(frozen=True)

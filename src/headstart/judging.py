@@ -22,6 +22,7 @@ from headstart.learner import Candidate, Fitted
 from headstart.methods import METHODS, Method
 from headstart.methods.method import Arm as ArmName
 from headstart.result import Arm, Score, Trial, Verdict
+from headstart.search import Piece
 from headstart.train import OutOfTime
 
 Kind = tuple[Any, ...]
@@ -212,6 +213,8 @@ def _best_kind(bench: Bench, stand: Sequence[Trial], train: np.ndarray, *, deadl
     except InputError:
         return None
 
+    bench.arena.ahead([(bench.search.candidates[t.number], a, b) for t in stand for a, b in inner], deadline=deadline)
+
     def score(trial: Trial) -> float:
         candidate = bench.search.candidates[trial.number]
         return float(np.mean([bench.arena.score(candidate, a, b, deadline=deadline)[0] for a, b in inner]))
@@ -227,16 +230,26 @@ def repeats(bench: Bench, trial: Trial) -> int:
 def fold_scores(bench: Bench, pairs: Sequence[Split], pick: Callable[[Split], Trial | None], *, deadline: float) -> list[float]:
     """Return the score in each fold of the setting that is picked for it; fewer where there is none, or no time."""
     scores: list[float] = []
-    for train, test in pairs:
+    width = bench.arena.runner.width
+    for part in (pairs[i : i + width] for i in range(0, len(pairs), width)):
+        pieces: list[Piece] = []
         try:
-            trial = pick((train, test))
-            if trial is None:
-                break
-            scores.append(bench.arena.score(bench.search.candidates[trial.number], train, test, deadline=deadline)[0])
+            for fold in part:
+                if (trial := pick(fold)) is None:
+                    break
+                pieces.append((bench.search.candidates[trial.number], *fold))
+        except OutOfTime:
+            bench.search.ran_out = True
+        bench.arena.ahead(pieces, deadline=deadline)
+        try:
+            for piece in pieces:
+                scores.append(bench.arena.score(*piece, deadline=deadline)[0])
+                bench.observer.advance("judging on fresh folds", 1)
         except OutOfTime:
             bench.search.ran_out = True
             break
-        bench.observer.advance("judging on fresh folds", 1)
+        if len(pieces) < len(part):
+            break
     return scores
 
 

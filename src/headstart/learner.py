@@ -152,8 +152,7 @@ def learn(
     targets, centre, spread = _standardised(y[rows], classes)
     features = None
     if method.starts_from_probe and candidate.source is not None:
-        final = View("pooled", candidate.source.name, (len(candidate.source.stages),))
-        features = views.array(final)[rows]
+        features = views.array(_final(candidate.source))[rows]
     if isinstance(method, SourceFree):
         first = Candidate(method.start(_source(candidate)), candidate.source)
         net = method.continued(learn(first, views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings).model)
@@ -172,6 +171,21 @@ def learn(
     x, targets = _each_copy(x, targets, candidate.view, settings)
     net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
+
+
+def views_of(candidate: Candidate) -> list[View]:
+    """Return the views that the candidate learns and predicts from: all that :func:`learn` and :meth:`Fitted.output` ask for.
+
+    >>> from headstart.methods import FineTune
+    >>> views_of(Candidate(FineTune(), Source("s", stages=("a", "b"), tune_cuts=(1,))))
+    [View(kind='raw', source='s', cuts=(1,), side=0, copies=()), View(kind='pooled', source='s', cuts=(2,), side=0, copies=())]
+    """
+    found, method, source = [candidate.view, candidate.served], candidate.method, candidate.source
+    if isinstance(method, Method) and method.starts_from_probe and source is not None:
+        found.append(_final(source))
+    if isinstance(method, Method) and method.teacher is not None:
+        found += views_of(Candidate(*method.teacher))
+    return list(dict.fromkeys(found))
 
 
 def word_for_groups(estimator: Any) -> str:
@@ -219,6 +233,10 @@ def _each_copy(x: np.ndarray, y: np.ndarray, view: View, settings: Settings) -> 
     if settings.held_in:
         raise InputError("Copies of a case would lie among those held in, and stop the training for what it knows. Leave held_in out.")
     return x.reshape(-1, *x.shape[2:]), np.repeat(y, x.shape[1])
+
+
+def _final(source: Source) -> View:
+    return View("pooled", source.name, (len(source.stages),))
 
 
 def _source(candidate: Candidate) -> Source:

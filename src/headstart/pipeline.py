@@ -37,8 +37,9 @@ from headstart.methods.needs import unlent
 from headstart.modality import door
 from headstart.outlook import outlook
 from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
+from headstart.runners import opened
 from headstart.runs import Run, checked_margin, data_sha256, full_disk_explained, parse_budget, provenance
-from headstart.search import Clock
+from headstart.search import Clock, Runner
 from headstart.terms import Terms
 from headstart.train import OutOfTime
 
@@ -61,6 +62,8 @@ def transfer(
     settings: Settings = train.PLAIN,
     search: str | Terms = "",
     bounds: Bounds | None = None,
+    runner: str | Runner = "here",
+    address: str = "auto",
     observer: Observer | None = None,
     command: str = "",
 ) -> Result:
@@ -88,6 +91,9 @@ def transfer(
         plan: the best source, probes, then fine-tuning
     bounds : most size, memory and latency of the final model; what breaks one is left out before it is trained, baselines as well. The result then has
         Pareto's front of score, size and latency; ``Bounds()`` asks for the front alone. ``None``, the default: neither, and nothing is measured for it
+    runner : where folds are computed: "here", in this process, or "ray", on a Ray cluster; or a :class:`headstart.runners.cluster.OnRay` that is
+        open, which says more. The same inputs, seed and plan give the same result; a machine that dies costs what it was at
+    address : of the cluster's head, such as "10.0.0.1:6379"; "auto", the default, is the cluster that this machine is part of
     observer : hears of progress
     command : how to repeat the run, for the report
 
@@ -98,7 +104,8 @@ def transfer(
     Raises
     ------
     InputError
-        the task, a source, a method, the budget, the margin or the folder cannot be used, or nothing without transfer fits the bounds, in one line.
+        the task, a source, a method, the budget, the margin, the runner or the folder cannot be used, or nothing without transfer fits the bounds, in one
+        line.
 
     Examples
     --------
@@ -121,9 +128,9 @@ def transfer(
     if methods is not None and (why := unlent(chosen, sources)):
         raise InputError(why)
     reading = f"reading {evidence.THINGS[task.modality]}"
-    observer.phase(reading, len(task.target))
-    task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, opened(runner, address=address, say=observer.say) as where:
+        observer.phase(reading, len(task.target))
+        task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
         run = Run(Path(out) if out is not None else Path(scratch))
         about = {"budget": seconds, "seed": seed, "margin": margin, "engine": engine, "methods": _named(methods, chosen, own)}
         about |= {"bounds": None if bounds is None else bounds.plain()}
@@ -132,7 +139,7 @@ def transfer(
             observer.say(f"This run is finished; its result is read from {run.folder}.")
             return read_result(run.folder, trusted=classes_of(own))
         with full_disk_explained(run.folder):
-            how = {"seed": seed, "engine": engine, "settings": settings, "divisions": terms.divisions}
+            how = {"seed": seed, "engine": engine, "settings": settings, "divisions": terms.divisions, "runner": where}
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, **how)  # type: ignore[arg-type]
             gauge = None if bounds is None else Gauge.of(bounds, bench, run.folder)
             result = _story(bench, methods=chosen, heads=own, terms=terms, margin=margin, command=command)

@@ -19,11 +19,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from headstart.bounds import Bounds, Refusal
 from headstart.core import Source
@@ -86,23 +87,31 @@ class Ledger:
 
         Raises ``Busy`` where another process is at work on them and has not finished within ``patience`` seconds; a negative one waits as long as it takes.
         """
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-        path = self.folder / f"{name}.npz"
-        if (stored := _stored(path)) is not None:
+        if (stored := self.stored(key)) is not None:
             return stored
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.locks.mkdir(exist_ok=True)
         try:
-            with FileLock(self.locks / name, timeout=patience):
-                stored = _stored(path)
-                return self._made(path, make) if stored is None else stored
+            with self.lock(key, timeout=patience):
+                if (stored := self.stored(key)) is not None:
+                    return stored
+                began = time.monotonic()
+                proba = make()
+                return self.keep(key, proba, time.monotonic() - began)
         except Timeout:
             raise Busy from None
 
-    def _made(self, path: Path, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-        began = time.monotonic()
-        proba = make()
-        seconds = time.monotonic() - began
+    def stored(self, key: Mapping[str, Any]) -> tuple[np.ndarray, float] | None:
+        """Return what :meth:`outcome` does where it is stored, else ``None``."""
+        return _stored(self._path(key))
+
+    def lock(self, key: Mapping[str, Any], *, timeout: float = -1.0, thread_local: bool = True) -> BaseFileLock:
+        """Return the lock of whoever makes that fold, not yet acquired."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.locks.mkdir(exist_ok=True)
+        return FileLock(self.locks / self._path(key).stem, timeout=timeout, thread_local=thread_local)
+
+    def keep(self, key: Mapping[str, Any], proba: np.ndarray, seconds: float) -> tuple[np.ndarray, float]:
+        """Store a fold's probabilities and the seconds they took, whole or not at all; return both."""
+        path = self._path(key)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with scratch.open("wb") as file:
@@ -114,16 +123,47 @@ class Ledger:
             scratch.unlink(missing_ok=True)
         return proba, seconds
 
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        return self.folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.npz"
+
     def seconds(self) -> float:
         """Seconds that went into everything stored here."""
         return sum(stored[1] for path in sorted(self.folder.glob("*.npz")) if (stored := _stored(path)) is not None)
+
+
+Piece = tuple[Candidate, np.ndarray, np.ndarray]  # a fold: what is fitted, on which rows, and which rows it then predicts
+
+
+class Runner(Protocol):
+    """Where folds are computed. The ledger holds the same bytes wherever that is."""
+
+    @property
+    def width(self) -> int:
+        """How many folds are at work at once."""
+
+    def ahead(self, arena: Arena, pieces: Iterable[Piece], *, deadline: float) -> None:
+        """Begin folds that will be asked for soon, where others than this process can do so; what is stored or in other hands is passed over."""
+
+    def outcome(self, arena: Arena, piece: Piece, *, deadline: float, patience: float) -> tuple[np.ndarray, float]:
+        """Return what :meth:`Ledger.outcome` does. Raises ``OutOfTime``, and ``Busy`` where another process has not finished it within ``patience`` seconds."""
+
+
+class Here:
+    """Computes folds in this process, one after another."""
+
+    width = 1
+
+    def ahead(self, arena: Arena, pieces: Iterable[Piece], *, deadline: float) -> None: ...
+
+    def outcome(self, arena: Arena, piece: Piece, *, deadline: float, patience: float) -> tuple[np.ndarray, float]:
+        return arena.ledger.outcome(arena.key(piece), partial(arena.made, piece, deadline=deadline), patience=patience)
 
 
 @dataclass(frozen=True)
 class Arena:
     """Where candidates are measured: views, class codes or numbers ``y`` (n,), identical folds for all, and the ledger.
 
-    ``classes`` is 0 for regression; ``settings`` are those of what is trained by the loop.
+    ``classes`` is 0 for regression; ``settings`` are those of what is trained by the loop; ``runner`` says where folds are computed.
     """
 
     views: Views
@@ -133,6 +173,7 @@ class Arena:
     seed: int
     groups: np.ndarray | None = None
     settings: Settings = PLAIN
+    runner: Runner = field(default_factory=Here, repr=False, compare=False)
 
     def fitted(self, candidate: Candidate, rows: np.ndarray, *, deadline: float) -> Fitted:
         """Return the candidate fitted on those rows. Raises ``OutOfTime``."""
@@ -142,27 +183,34 @@ class Arena:
     def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
         """Return the probabilities (n_test, c), or numbers (n_test, 1), of one fold and the seconds they took. Raises ``OutOfTime``."""
         try:
-            return self._fold(candidate, train, test, deadline=deadline, patience=-1.0 if deadline == np.inf else max(0.0, deadline - time.monotonic()))
+            patience = -1.0 if deadline == np.inf else max(0.0, deadline - time.monotonic())
+            return self.runner.outcome(self, (candidate, train, test), deadline=deadline, patience=patience)
         except Busy:
             raise OutOfTime from None
 
     def idle_score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
         """Return what :meth:`score` does; raises ``Busy`` at once where another process is at work on that fold."""
-        output, seconds = self._fold(candidate, train, test, deadline=deadline, patience=0.0)
+        output, seconds = self.runner.outcome(self, (candidate, train, test), deadline=deadline, patience=0.0)
         return score(self.y[test], output, classes=self.classes), seconds
 
-    def _fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float, patience: float) -> tuple[np.ndarray, float]:
+    def ahead(self, pieces: Iterable[Piece], *, deadline: float) -> None:
+        """Let the runner begin folds that will be asked for soon."""
+        self.runner.ahead(self, pieces, deadline=deadline)
+
+    def key(self, piece: Piece) -> dict[str, Any]:
+        """Return everything that determines a fold, as plain values."""
+        candidate, train, test = piece
         groups = None if self.groups is None else self.groups[train].tolist()
         rows = [[self.views.digests[i] for i in train], self.y[train].tolist(), groups, [self.views.digests[i] for i in test]]
         key = {"candidate": candidate.describe(), "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(), "seed": self.seed}
-        key |= {"settings": changed} if candidate.settings is None and (changed := self.settings.changed()) else {}
+        return key | ({"settings": changed} if candidate.settings is None and (changed := self.settings.changed()) else {})
 
-        def make() -> np.ndarray:
-            if time.monotonic() > deadline:
-                raise OutOfTime
-            return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.served)[test])
-
-        return self.ledger.outcome(key, make, patience=patience)
+    def made(self, piece: Piece, *, deadline: float) -> np.ndarray:
+        """Return the output of a fold, computed in this process. Raises ``OutOfTime``."""
+        candidate, train, test = piece
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        return self.fitted(candidate, train, deadline=deadline).output(self.views.array(candidate.served)[test])
 
     def score(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[float, float]:
         """Return the score of one fold, 0..1, and the seconds it took."""
@@ -224,9 +272,18 @@ class Search:
 
     def fixed(self, candidates: Iterable[Candidate], *, deadline: float, rival: Trial | None = None) -> None:
         """Try those candidates in that order; settings already tried are passed over."""
+        candidates = list(candidates)
+        if rival is None:  # why: against a rival most of them may be given up after a fold
+            self.ahead(candidates, deadline=deadline)
         for candidate in candidates:
             if self.tried(candidate) is None and not self.attempt(candidate, deadline=deadline, give_up=lambda scores: hopeless(scores, rival)):
                 return
+
+    def ahead(self, candidates: Iterable[Candidate], *, deadline: float) -> None:
+        """Let the runner begin all folds of candidates that will be tried soon; with bounds none, for whether they will be tried is not known yet."""
+        if self.sieve is not None:
+            return
+        self.arena.ahead(((c, *fold) for c in candidates if self.tried(c) is None for fold in self.folds), deadline=deadline)
 
     def propose(self, template: Closed | Method, sources: Sequence[Source | None], *, count: int, deadline: float, rival: Trial | None = None) -> None:
         """Try up to ``count`` settings that TPE (Bergstra et al. 2011) proposes from the method's own space and the sources."""
@@ -317,6 +374,7 @@ class Search:
         known: dict[int, tuple[float, float]] = {}
         scores: list[float] = []
         reason = ""
+        self.arena.ahead(((candidate, *fold) for fold in self.folds), deadline=deadline)
         while len(scores) < len(self.folds) and not reason:
             if len(scores) in known:
                 scores.append(known[len(scores)][0])

@@ -107,6 +107,7 @@ class Asked:
     skip_unreadable: bool = False
     terms: Mapping[str, Any] = field(default_factory=dict)
     bounds: Mapping[str, str | None] | None = None
+    runner: tuple[str, str] = ("here", "auto")
     command: str = ""
 
 
@@ -141,6 +142,8 @@ def transfer_and_report(asked: Asked) -> None:
             settings=settings,
             search=terms,
             bounds=bounds,
+            runner=asked.runner[0],
+            address=asked.runner[1],
             observer=bars,
             command=asked.command,
         )

@@ -205,7 +205,7 @@ class Space:
         except OSError as error:
             raise InputError(_unwritable(self.folder, error)) from None
         for name in (name for name in names if name not in self._names):
-            if (shard := _opened(self.folder / name)) is None:
+            if (shard := opened(self.folder / name)) is None:
                 continue
             with contextlib.suppress(OSError):
                 os.utime(self.folder / name)  # why: what was used last goes last, also where the disk keeps no access times
@@ -336,7 +336,7 @@ def _encoded(digests: Sequence[str], rows: np.ndarray, kind: str) -> bytes:
     return MAGIC + struct.pack("<Q", len(text)) + text + bytes(-start % ALIGN) + body
 
 
-def _opened(path: Path) -> _Shard | None:
+def opened(path: Path) -> _Shard | None:
     """Map a shard; ``None`` when it is torn, damaged or foreign, so that its rows count as missing.
 
     The rows' checksum is verified once, on opening, in pieces: it costs one pass over bytes that are about to be read anyway, and no memory.
@@ -359,7 +359,7 @@ def _opened(path: Path) -> _Shard | None:
         if error.errno != errno.EMFILE:
             return None
         _allow_more_files(path)
-        return _opened(path)
+        return opened(path)
     except (struct.error, ValueError, KeyError, TypeError):
         return None
     # why interned: every cut has a space of its own, and all name the same inputs
