@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field as field_of
 from pathlib import Path
@@ -29,7 +31,7 @@ from headstart.methods.method import View
 from headstart.pretrain import source_from_table
 from headstart.proposing import BLIND, WORDS, Proposal, Proposer
 from headstart.result import RankedSource, Score, Trial
-from headstart.search import Arena, Clock, Ledger, Search
+from headstart.search import Arena, Clock, Here, Ledger, Piece, Search
 from headstart.spaces import Space
 
 NEVER = float("inf")
@@ -203,6 +205,27 @@ def test_each_word_tries_as_many_settings_as_were_asked_and_none_twice(tmp_path:
     other = run(tmp_path / "c", word, trials=16, seed=1)
     same = [t.params for t in other.search.trials] == [t.params for t in one.search.trials]
     assert same == (word == "grid")
+
+
+class Eager(Here):
+    """A runner with room for nine folds, which computes whatever it is told of ahead."""
+
+    width = 9
+
+    def ahead(self, arena: Arena, pieces: Iterable[Piece], *, deadline: float) -> None:
+        for piece in pieces:
+            self.outcome(arena, piece, deadline=deadline, patience=0.0)
+
+
+@pytest.mark.parametrize("word", ["random", "grid", "bayes", "halving"])
+def test_what_is_computed_ahead_changes_no_trial(tmp_path: Path, planted: None, word: str) -> None:
+    one, ranked = bench(tmp_path / "ahead")
+    one.arena = one.search.arena = dataclasses.replace(one.arena, runner=Eager())
+    searched(one, ranked, (Head2Toe,), hs.Terms(search=word, trials=16))
+    alone = run(tmp_path / "alone", word, trials=16)
+    assert one.search.trials == alone.search.trials
+    computed = [len(list((tmp_path / name / "folds").iterdir())) for name in ("ahead", "alone")]
+    assert computed[0] == computed[1] if word in BLIND else computed[0] >= computed[1]
 
 
 def test_a_search_that_is_run_again_repeats_no_fit(tmp_path: Path, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from sklearn.naive_bayes import GaussianNB
 import headstart as hs
 from headstart.activations.store import Rows, Store
 from headstart.bench import Bench
+from headstart.cli import _command
 from headstart.core import Backbone, Domain, Source, Task
 from headstart.evaluate import folds
 from headstart.learner import Candidate, views_of
@@ -163,19 +164,25 @@ def test_a_node_killed_in_mid_run_loses_no_finished_fold_and_the_run_ends_as_wit
     right = marked(alone)
     node = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     finished: list[str] = []
+    ended = threading.Event()
 
     def kill() -> None:
         while not (apart / "hung").exists():
             time.sleep(0.01)
+            if ended.is_set():
+                return
         finished.extend(path.name for path in (apart / "run" / "folds").glob("*.npz"))
         cluster.remove_node(node, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with OnRay(cluster.address, cpus=1) as ray_runner:
-        assert ray_runner.width == 2
-        one = marked(apart, victim=node.node_id, runner=ray_runner)
-    killer.join()
+    try:
+        with OnRay(cluster.address, cpus=1) as runner:
+            assert runner.width == 2
+            one = marked(apart, victim=node.node_id, runner=runner)
+    finally:
+        ended.set()
+        killer.join()
     assert one.trials == right.trials
     assert finished
     assert {path.name for path in (apart / "run" / "folds").glob("*.npz")} >= {path.name for path in (alone / "run" / "folds").glob("*.npz")}
@@ -224,6 +231,7 @@ def test_a_whole_run_has_the_same_bytes_on_a_cluster(cluster: Any, tables: tuple
     alone = hs.transfer(task, [other], **how, out=tmp_path / "alone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("headstart.search.learn", here.learn)
+        patch.setattr(OnRay, "width", 7)  # as if there were more machines: trials and judging folds are sent several at once
         apart = hs.transfer(task, [other], **how, out=tmp_path / "apart", runner="ray", address=cluster.address)
     assert apart.to_json() == alone.to_json()
     names = [sorted(path.name for path in (tmp_path / run / "folds").iterdir()) for run in ("alone", "apart")]
@@ -369,3 +377,8 @@ def test_a_worker_with_other_versions_says_so() -> None:
     old = Ground(Y, 2, 0, None, hs.Settings(), {"torch": 1}, {"torch": "2.0"})
     with pytest.raises(hs.InputError, match=rf"A worker of the cluster has torch {torch.__version__.split('+')[0]}.*, and this process 2.0"):
         compute(old, Order(Candidate(Column()), Y, Y, NEVER, ()), None)
+
+
+def test_where_folds_were_computed_is_no_part_of_how_a_run_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["headstart", "transfer", "x", "--runner", "ray", "--address=10.0.0.1:6379", "--out", "o", "--seed", "3"])
+    assert _command(Path("o")) == "headstart transfer x --seed 3"
