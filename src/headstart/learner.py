@@ -176,9 +176,9 @@ def learn(
 def views_of(candidate: Candidate) -> list[View]:
     """Return the views that the candidate learns and predicts from: all that :func:`learn` and :meth:`Fitted.output` ask for.
 
-    >>> from headstart.methods import FineTune
-    >>> views_of(Candidate(FineTune(), Source("s", stages=("a", "b"), tune_cuts=(1,))))
-    [View(kind='raw', source='s', cuts=(1,), side=0, copies=()), View(kind='pooled', source='s', cuts=(2,), side=0, copies=())]
+    >>> from headstart.methods import Probe
+    >>> views_of(Candidate(Probe(), Source("s", stages=("a", "b"))))
+    [View(kind='pooled', source='s', cuts=(2,), side=0, copies=())]
     """
     found, method, source = [candidate.view, candidate.served], candidate.method, candidate.source
     if isinstance(method, Method) and method.starts_from_probe and source is not None:
