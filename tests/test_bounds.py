@@ -21,11 +21,11 @@ from headstart.core import Domain, Source, Task
 from headstart.fronts import Footprint, chosen, front
 from headstart.gauge import Gauge
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods import FineTune, Probe, SimpleTable
 from headstart.pretrain import source_from_table
 from headstart.report import render
 from headstart.result import Result
-from headstart.search import Ledger
 from headstart.sources import twin
 from headstart.train import OutOfTime
 

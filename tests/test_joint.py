@@ -26,12 +26,13 @@ from headstart.joint import EVERYTHING, known_good, searched
 from headstart.journal import Journal, best_of
 from headstart.keeping import Settings
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods import FineTune, Head2Toe, Probe, SimpleTable
 from headstart.methods.method import View
 from headstart.pretrain import source_from_table
 from headstart.proposing import BLIND, WORDS, Proposal, Proposer
 from headstart.result import RankedSource, Score, Trial
-from headstart.search import Arena, Clock, Here, Ledger, Piece, Search
+from headstart.search import Arena, Clock, Here, Piece, Search
 from headstart.spaces import Space
 
 NEVER = float("inf")

@@ -18,8 +18,9 @@ from headstart.evaluate import balanced_accuracy, folds, holdout
 from headstart.guard import holm
 from headstart.judging import fit_chosen, fresh_folds, judge_arms, kind_inside, verdict
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods.method import Closed, View, knob
-from headstart.search import Arena, Clock, Ledger, Search
+from headstart.search import Arena, Clock, Search
 
 N = 60
 

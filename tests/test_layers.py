@@ -23,7 +23,7 @@ FLOOR = {
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "validators"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
-    **dict.fromkeys(("search", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending", "runners"), 5),
+    **dict.fromkeys(("search", "ledger", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending", "runners"), 5),
     **dict.fromkeys(("bounds", "gauge"), 5),
     "joint": 6,
     **dict.fromkeys(("plan", "walk", "several", "stacking", "judging", "pipeline", "doctor", "export", "estimator", "looking", "unlabelled", "appraisal"), 6),

@@ -17,12 +17,13 @@ from headstart import plan
 from headstart.bench import Bench, Silent, set_up
 from headstart.contract_method import check_method, tiny_source
 from headstart.core import Backbone, Batch, ColumnInput, Domain, Source, Task
+from headstart.ledger import Ledger
 from headstart.methods import Progressive, tuners
 from headstart.methods.method import Criterion
 from headstart.methods.model.tuned import probed
 from headstart.modality import door
 from headstart.result import Step
-from headstart.search import Clock, Ledger
+from headstart.search import Clock
 from headstart.walk import walk
 
 COLUMNS = ("a", "b", "c", "d")

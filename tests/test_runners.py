@@ -25,6 +25,7 @@ from headstart.cli import _command
 from headstart.core import Backbone, Domain, Source, Task
 from headstart.evaluate import folds
 from headstart.learner import Candidate, views_of
+from headstart.ledger import Ledger
 from headstart.methods import METHODS, FineTune, SimpleTable
 from headstart.methods.method import View, knob
 from headstart.modality import tabular
@@ -32,7 +33,7 @@ from headstart.runners import cluster as room
 from headstart.runners import opened
 from headstart.runners.cluster import OnRay
 from headstart.runners.worker import compute, packed, unpacked
-from headstart.search import Arena, Here, Ledger, Search
+from headstart.search import Arena, Here, Search
 from headstart.train import OutOfTime
 from headstart.views import Views
 from test_search import Column, Planted, Y, search

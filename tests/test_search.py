@@ -13,9 +13,10 @@ from sklearn.naive_bayes import GaussianNB
 from headstart.evaluate import folds
 from headstart.journal import Journal
 from headstart.learner import Candidate, learn
+from headstart.ledger import Ledger
 from headstart.methods.method import Arm, Closed, Level, View, knob
 from headstart.result import Trial
-from headstart.search import Arena, Clock, Ledger, Search
+from headstart.search import Arena, Clock, Search
 
 Y = np.arange(60) % 2
 SIGNAL = (0.0, 0.5, 1.0, 1.0, 9.0, 9.0)  # distance of the two classes in each column, in standard deviations

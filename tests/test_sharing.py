@@ -15,7 +15,7 @@ import numpy as np
 import optuna
 import pytest
 
-from headstart.search import Busy, Ledger
+from headstart.ledger import Busy, Ledger
 
 ROOT = Path(__file__).parent
 # a small search whose every fit takes a moment and leaves a line in a file

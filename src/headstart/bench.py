@@ -17,8 +17,9 @@ from headstart.evaluate import Split, folds, holdout, metric, strata
 from headstart.evidence import joined_groups
 from headstart.journal import Journal
 from headstart.keeping import Settings
+from headstart.ledger import Ledger
 from headstart.result import Step, Trial
-from headstart.search import Arena, Clock, Here, Ledger, Runner, Search
+from headstart.search import Arena, Clock, Here, Runner, Search
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
 

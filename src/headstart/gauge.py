@@ -29,9 +29,10 @@ from headstart.bounds import Bounds, Refusal
 from headstart.core import Backbone, Net
 from headstart.fronts import Footprint, front
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods.method import Closed
 from headstart.modality import door
-from headstart.search import Arena, Ledger, Search
+from headstart.search import Arena, Search
 from headstart.train import OutOfTime
 
 FOLDER = "footprints"

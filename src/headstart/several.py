@@ -26,13 +26,14 @@ from headstart.evaluate import Split, interval_of_mean, metric, reach, score, sh
 from headstart.export import Predictor
 from headstart.guard import judge
 from headstart.learner import Candidate, Fitted
+from headstart.ledger import Ledger
 from headstart.methods.method import View, space
 from headstart.methods.model.multitask import MultiTask, places
 from headstart.modality import door
 from headstart.records import as_json
 from headstart.result import Predictions, Score, Verdict
 from headstart.runs import checked_margin, parse_budget
-from headstart.search import Clock, Ledger
+from headstart.search import Clock
 from headstart.stacking import Drawn, Stack, labelled, splits, stacked
 from headstart.train import OutOfTime, fit, predict_logits
 from headstart.views import Views

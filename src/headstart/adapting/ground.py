@@ -22,11 +22,12 @@ from headstart.core import Backbone, Source, Task
 from headstart.evaluate import strata
 from headstart.keeping import Settings
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods.method import View
 from headstart.modality import tabular
 from headstart.modality.text import cut_off
 from headstart.result import counted
-from headstart.search import Clock, Ledger
+from headstart.search import Clock
 from headstart.similarity.probes import left_out, rated
 from headstart.similarity.two_sample import classifier, one_thread, pool
 from headstart.train import PLAIN, OutOfTime

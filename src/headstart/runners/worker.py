@@ -17,8 +17,9 @@ from headstart.activations.placed import Placed
 from headstart.core import Backbone, InputError, Source
 from headstart.keeping import Settings
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods.method import View
-from headstart.search import Arena, Ledger
+from headstart.search import Arena
 from headstart.train import OutOfTime
 from headstart.views import Looks, Views
 
