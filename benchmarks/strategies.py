@@ -1,6 +1,7 @@
 """Every way to tune a source, on real tasks, at several label budgets: which should be the default?
 
     python benchmarks/strategies.py --data DIR --packages DIR --out strategies.jsonl [--seeds 5] [--per-class 5,20,100] [--source efficientnet_lite0]
+        [--methods discriminative,fine-tune]
     python benchmarks/strategies.py --out strategies.jsonl --table
 
 Each method trains with its defaults on so many cases per class, drawn anew for every seed, and is scored by balanced accuracy on 300 other images that no
@@ -89,19 +90,19 @@ def measure(options: argparse.Namespace) -> None:
     for seed in range(options.first_seed, options.seeds):
         for per_class in options.per_class:
             for name, (target, views) in table.items():
-                cell(options.out, done, name, target, views, source, per_class, seed)
+                cell(options.out, done, name, target, views, source, per_class, seed, only=options.methods)
 
 
 def _halves(n: int, tested: int) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(n - tested), np.arange(n - tested, n)
 
 
-def cell(out: Path, done: set[Any], name: str, target: pool.Target, views: Views, source: Source, per_class: int, seed: int) -> None:
+def cell(out: Path, done: set[Any], name: str, target: pool.Target, views: Views, source: Source, per_class: int, seed: int, *, only: set[str] | None) -> None:
     """Measure what is missing of one task at one budget with one seed."""
     classes = len(target.labels)
     rows, named = drawn(target, per_class, seed), candidates(source, classes)
     reached: dict[str, float] = {}
-    for method in [*named, CHOICE]:
+    for method in [m for m in (*named, CHOICE) if only is None or m in {PROBE, CHOICE, *only}]:
         about = {"task": name, "per_class": per_class, "seed": seed, "method": method, "source": source.name}
         if key(about) in done:
             continue
@@ -147,7 +148,7 @@ def table_of(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def by_task_of(rows: list[dict[str, Any]], whole: dict[tuple[Any, ...], dict[str, float]], budgets: list[int], best: str) -> Iterator[str]:
     """Where the gains come from, task by task, and what one fit of each method costs."""
-    shown = (CHOICE, FineTune.name, best)
+    shown = tuple(dict.fromkeys((CHOICE, FineTune.name, best)))
     yield "\n| task | " + " | ".join(f"{b}: {m}" for b in budgets for m in shown) + " |\n| --- |" + " --- |" * (len(budgets) * len(shown))
     for task in sorted({where[1] for where in whole}):
         cells = [_by_task(whole, b, lambda held, m=m: held[m] - held[PROBE])[task] for b in budgets for m in shown]  # type: ignore[misc]
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="so that several processes can share the work")
     parser.add_argument("--per-class", type=lambda text: [int(k) for k in text.split(",")], default=[5, 20, 100])
     parser.add_argument("--source", default="efficientnet_lite0")
+    parser.add_argument("--methods", type=lambda text: set(text.split(",")), default=None, help="these beside the probe and the choice; all where not given")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:

@@ -46,9 +46,9 @@ def mails(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def text_run(mails: Path, unhurried: None) -> tuple[Path, str]:
+def text_run(mails: Path) -> tuple[Path, str]:
     out = mails.parent / "run"
-    return out, run("transfer", str(mails), "--text", "body", "--target", "about", "--out", str(out), "--budget", "25s")
+    return out, run("transfer", str(mails), "--text", "body", "--target", "about", "--out", str(out), "--budget", "40s")
 
 
 def test_texts_are_transferred_to_and_the_report_shows_them(text_run: tuple[Path, str]) -> None:
