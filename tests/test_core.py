@@ -88,3 +88,11 @@ def test_every_cut_splits_and_rejoins_exactly() -> None:
 def test_a_source_without_a_model_says_so() -> None:
     with pytest.raises(InputError, match="Source 'data only' holds no model"):
         _ = Source("data only").backbone
+
+
+def test_a_source_that_is_opened_in_inference_mode_can_still_be_trained():
+    source = Source("s", opener=lambda: Backbone({"only": nn.Linear(3, 2)}, dim=2))
+    with torch.inference_mode():
+        assert source.backbone.dim == 2
+    source.backbone.stages["only"](torch.ones(1, 3)).sum().backward()
+    assert all(p.grad is not None for p in source.backbone.parameters())

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor, inference_mode, nn
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 UNLABELLED = ("_", "unlabelled")  # folders of a target domain whose images have no label
@@ -358,7 +358,7 @@ class Source:
         """The pretrained backbone, in evaluation mode, loaded once."""
         if self.opener is None:
             raise InputError(f"Source {self.name!r} holds no model. Choose a source with one: headstart sources.")
-        return self.opener().eval()
+        return inference_mode(False)(self.opener)().eval()  # why: weights made in inference mode could never be trained
 
     @cached_property
     def weights_sha256(self) -> str:
