@@ -44,13 +44,16 @@ Sample = tuple[np.ndarray, np.ndarray]
 Reader = Callable[[int], Sample]
 
 
-def pairs(data: Path, seed: int, only: Set[str] = frozenset()) -> Iterator[Pair]:
-    """Yield every pair that is here, of all benchmarks or of those named, both directions one after the other; say which are not."""
+def pairs(data: Path, seed: int, only: Set[str] = frozenset(), *, among: Set[str] = frozenset(), most: int = 0) -> Iterator[Pair]:
+    """Yield every pair that is here, of all benchmarks and domains or of those named, both directions one after the other; say which are not.
+
+    ``most`` cases are drawn of each domain, or where it is 0 those of ``MOST``.
+    """
     for benchmark, left, right in plan():
-        if only and benchmark not in only:
+        if (only and benchmark not in only) or (among and not {left, right} <= among):
             continue
         try:
-            one, two = (_sample(benchmark, domain, data, seed) for domain in (left, right))
+            one, two = (_sample(benchmark, domain, data, seed, most or MOST[benchmark]) for domain in (left, right))
         except (OSError, ImportError) as error:
             print(f"skipped {left} and {right}: {type(error).__name__}: {error}", flush=True)
             continue
@@ -70,10 +73,9 @@ def plan() -> list[tuple[str, str, str]]:
 
 
 @cache
-def _sample(benchmark: str, domain: str, data: Path, seed: int) -> Sample:
+def _sample(benchmark: str, domain: str, data: Path, seed: int, most: int) -> Sample:
     """Return features and class codes of the cases that the seed draws; the same ones in every pair."""
     items, y, features = READERS[benchmark](domain, data)
-    most = MOST[benchmark]
     dice = np.random.default_rng([seed, *domain.encode()])
     rows = np.sort(dice.permutation(len(y))[:most]) if len(y) > most else np.arange(len(y))
     return features([items[i] for i in rows]), np.asarray(y)[rows]

@@ -10,6 +10,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.tree import DecisionTreeClassifier
 
+from headstart.core import InputError
+from headstart.methods.features import RidgeLOO
 from headstart.methods.relations import (
     KLIEP,
     KMM,
@@ -95,8 +97,8 @@ def test_kernel_mean_matching_brings_the_kernel_means_together() -> None:
 def test_kliep_is_the_constrained_maximum_of_its_paper() -> None:
     xs, xt, _ = two_gaussians(40, 30)
     centres = xt[:5]
-    alpha = importance(xs, xt, centres=centres, gamma=0.8)
     T, s = rbf_kernel(xt, centres, gamma=0.8), rbf_kernel(xs, centres, gamma=0.8).mean(axis=0)
+    alpha = importance(T, s)
     assert s @ alpha == pytest.approx(1.0, abs=1e-6)
     theirs = minimize(
         lambda a: -np.log(T @ a).mean(),
@@ -107,6 +109,33 @@ def test_kliep_is_the_constrained_maximum_of_its_paper() -> None:
         options={"ftol": 1e-13, "maxiter": 500},
     )
     assert np.log(T @ alpha).mean() == pytest.approx(-theirs.fun, abs=1e-6)
+
+
+def test_kliep_finds_the_shares_of_target_cases_that_no_kernel_shares() -> None:
+    """Kernels apart: the likeliest alpha times the mean of each kernel is the share of target cases under it, however many powers of ten the means span."""
+    T, s = np.repeat(np.eye(3), [1, 3, 6], axis=0), np.array([1e-6, 1.0, 1e3])
+    assert np.allclose(importance(T, s) * s, [0.1, 0.3, 0.6], atol=1e-7)
+
+
+def test_kliep_refuses_kernels_that_reach_no_source_case() -> None:
+    with pytest.raises(InputError, match=r"No source case is near a target case at gamma = 1\. Give a smaller gamma"):
+        KLIEP(gamma=1.0).fit([[0.0], [1.0]], ["a", "b"], [[100.0], [101.0]])
+
+
+def test_what_hardly_moves_in_the_source_alone_does_not_lead_the_head_astray() -> None:
+    """Sixty features of noise, a hundredth as wide in the source as in the target: on the source's own scale each would be worth as much as those that tell."""
+    dice = np.random.default_rng(0)
+    y = np.arange(60) % 2
+
+    def draw(rim: float) -> np.ndarray:
+        return np.hstack([(2.0 * y - 1.0)[:, None] + dice.normal(size=(60, 5)), rim * dice.normal(size=(60, 60))])
+
+    xs, xt = draw(0.01), draw(1.0)
+    alone, both = RidgeLOO().fit(xs, y), RidgeLOO().fit(xs, y, beside=xt)
+    assert np.mean(alone.predict(xt) == y) < 0.7
+    assert np.mean(both.predict(xt) == y) > 0.9
+    assert np.allclose(RidgeLOO().fit(xs, y, beside=xs).coef_, alone.coef_)
+    assert np.array_equal(NearestNeighbourWeights(prior=1e9).fit(xs, y, xt).predict(xt), both.predict(xt))
 
 
 def test_kliep_chooses_the_width_that_is_likeliest_for_held_out_target_cases() -> None:

@@ -53,8 +53,11 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         self.balanced = balanced
         self.each = each
 
-    def fit(self, X: Any, y: Any, weights: Any = None) -> RidgeLOO:
+    def fit(self, X: Any, y: Any, weights: Any = None, beside: Any = None) -> RidgeLOO:
         """Fit on X (n, d) and y (n,); ``weights`` (n,) of cases, positive, enter the fit and the left-out error.
+
+        ``beside`` (m, d) are cases of another domain that the head is to serve. Then ``each`` feature is divided by its deviation over both: by that in X
+        alone, what hardly moves there and much in the other domain would be blown up, such as a pixel at the rim of a digit.
 
         With weights p_target(x) / p_source(x) that error is importance-weighted validation (Sugiyama et al. 2007) of each penalty. They are not called
         sample_weight because a case of weight 2 is not a case that is there twice: leave-one-out leaves out both halves of the one.
@@ -64,6 +67,8 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             scaler = LiveScaler().fit(X, sample_weight=weights)
             if not self.each:
                 scaler.scale_ = np.full(X.shape[1], np.sqrt(scaler.var_.mean()) or 1.0)
+            elif beside is not None:
+                scaler.scale_ = _over_both(scaler, X, np.asarray(beside, dtype=np.float64))
             weights = case_weights(codes, balanced=self.balanced, weights=weights)
             Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
             path = Spectrum.of(scaler.transform(X), weights=weights).ridge(Y)
@@ -100,6 +105,14 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         most: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most
+
+
+def _over_both(scaler: LiveScaler, X: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """Return (d,) deviations over both domains, times one number: that which leaves X with a mean variance of 1, which the penalties are made for."""
+    scale: np.ndarray = np.where(np.isinf(scaler.scale_), np.inf, LiveScaler().fit(np.vstack([X, beside])).scale_)
+    live = np.isfinite(scale)
+    root = np.sqrt(np.mean(scaler.var_[live] / scale[live] ** 2)) if live.any() else 0.0
+    return scale * (root or 1.0)
 
 
 def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:

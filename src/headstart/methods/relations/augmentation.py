@@ -27,6 +27,7 @@ def augmented(z: np.ndarray, *, target: bool) -> np.ndarray:
 
 class _Augmented(Mapped):
     needs_target_labels: ClassVar[bool] = True
+    scales_over_both: ClassVar[bool] = False  # why: features of one domain are 0 in the other by construction
 
     def __init__(self, estimator: Any = None) -> None:
         self.estimator = estimator

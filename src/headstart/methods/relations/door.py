@@ -98,8 +98,10 @@ def codes_of(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.searchsorted(classes, y)
 
 
-def fit_head(head: Any, X: np.ndarray, y: np.ndarray, *, weights: np.ndarray | None = None) -> Any:
+def fit_head(head: Any, X: np.ndarray, y: np.ndarray, *, weights: np.ndarray | None = None, beside: np.ndarray | None = None) -> Any:
     """Return a fitted clone of the head; weights (n,) are not negative. Cases of weight 0 are left out; where the others weigh alike, no weights are passed.
+
+    ``beside`` (m, d), target cases as the head will see them, reach a head that takes them (ridge, for its scale).
 
     Raises
     ------
@@ -107,15 +109,16 @@ def fit_head(head: Any, X: np.ndarray, y: np.ndarray, *, weights: np.ndarray | N
         a head that takes no weights; weights that leave one class.
     """
     head = clone(head)
+    given = {"beside": beside} if beside is not None and has_fit_parameter(head, "beside") else {}
     if weights is None:
-        return head.fit(X, y)
+        return head.fit(X, y, **given)
     alive = weights > 0
     X, y, weights = X[alive], y[alive], weights[alive]
     if is_classifier(head) and len(np.unique(y)) < 2:
         raise InputError("The weights leave source cases of one class only: the domains hardly overlap. Use a method that moves features, such as CORAL.")
     if weights.min() == weights.max():
-        return head.fit(X, y)
-    return head.fit(X, y, **{_weight_name(head): weights / weights.mean()})
+        return head.fit(X, y, **given)
+    return head.fit(X, y, **{_weight_name(head): weights / weights.mean()}, **given)
 
 
 def proba_of(head: Any, X: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -45,11 +45,11 @@ def box_program(K: np.ndarray, k: np.ndarray, *, upper: float, low: float, high:
         H = K + np.diag(curve[:n] + curve[n : 2 * n]) + (curve[-2] + curve[-1])
         factor = cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
         b_move, slack_move, dual_move = _move(factor, residual, missing, slack, dual, 0.0)
-        reach = min(_reach(slack, slack_move), _reach(dual, dual_move))
-        after = (slack + reach * slack_move) @ (dual + reach * dual_move) / len(slack)
+        far = min(reach(slack, slack_move), reach(dual, dual_move))
+        after = (slack + far * slack_move) @ (dual + far * dual_move) / len(slack)
         b_move, slack_move, dual_move = _move(factor, residual, missing, slack, dual, mean * (after / mean) ** 3, slack_move * dual_move)
-        reach = CLOSE * min(_reach(slack, slack_move), _reach(dual, dual_move))
-        b, slack, dual = b + reach * b_move, slack + reach * slack_move, dual + reach * dual_move
+        far = CLOSE * min(reach(slack, slack_move), reach(dual, dual_move))
+        b, slack, dual = b + far * b_move, slack + far * slack_move, dual + far * dual_move
     inside: np.ndarray = np.clip(b, 0.0, upper)
     return inside
 
@@ -78,7 +78,11 @@ def _move(
     return b_move, slack_move, wanted - dual / slack * slack_move
 
 
-def _reach(value: np.ndarray, move: np.ndarray) -> float:
-    """Return the largest share of the move, at most 1, after which no value is negative."""
+def reach(value: np.ndarray, move: np.ndarray) -> float:
+    """Return the largest share of the move, at most 1, after which no value is negative.
+
+    >>> reach(np.array([1.0, 1.0]), np.array([-2.0, 5.0]))
+    0.5
+    """
     falls = move < 0
     return min(1.0, float((-value[falls] / move[falls]).min(initial=np.inf)))

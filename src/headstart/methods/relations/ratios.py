@@ -7,17 +7,20 @@ pure functions of xs (n, d) and xt (m, d) and return (n,) values that are not ne
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
-from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
+from headstart.core import InputError
 from headstart.methods.features.logistic import LogisticPath
 from headstart.methods.relations.components import median_gamma
-from headstart.methods.relations.quadratic import box_program
+from headstart.methods.relations.quadratic import CLOSE, STEPS, box_program, reach
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the median distance: the kernels that KLIEP chooses from
 FOLDS = 5
+GAP = 1e-9  # of the mean log, at which KLIEP's solver stops
+NOTHING = 1e-10  # of the largest: the least mean that a kernel is taken to have over the source; one that reaches no source case would be free
 
 
 def mean_matching(xs: np.ndarray, xt: np.ndarray, *, gamma: float, upper: float, slack: float) -> np.ndarray:
@@ -33,40 +36,78 @@ def mean_matching(xs: np.ndarray, xt: np.ndarray, *, gamma: float, upper: float,
     return box_program(rbf_kernel(xs, gamma=gamma), k, upper=upper, low=n * (1.0 - slack), high=n * (1.0 + slack))
 
 
-def importance(xs: np.ndarray, xt: np.ndarray, *, centres: np.ndarray, gamma: float) -> np.ndarray:
-    """Return alpha (b,), not negative: w(x) = sum_l alpha_l exp(-gamma |x - c_l|^2) maximises the target's mean log w where the source's mean w is 1.
+def importance(T: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Return alpha (b,), not negative: w(x) = sum_l alpha_l k_l(x) maximises the target's mean log w where the source's mean w is 1.
 
-    Maximising mean log w - mean_source w over alpha >= 0 has the same solution (Sugiyama et al. 2008, eq. 11-12): scaled to its best, any alpha has mean 1.
+    Maximising mean log w - mean_source w over alpha >= 0 has the same solution (Sugiyama et al. 2008, eq. 11-12): scaled to its best, any alpha has mean 1. By
+    the primal-dual interior-point method of :mod:`headstart.methods.relations.quadratic`, in some fifteen Cholesky factors of (b, b).
+
+    Parameters
+    ----------
+    T : (m, b) kernels at the target's cases
+    s : (b,) their means over the source's cases
+
+    >>> importance(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0.5, 0.25])).round(4).tolist()  # shares 2/3 and 1/3 over the means
+    [1.3333, 1.3333]
     """
-    T, s = rbf_kernel(xt, centres, gamma=gamma), rbf_kernel(xs, centres, gamma=gamma).mean(axis=0)
-
-    def loss(alpha: np.ndarray) -> tuple[float, np.ndarray]:
-        w = np.maximum(T @ alpha, np.finfo(float).tiny)
-        return float(s @ alpha - np.log(w).mean()), s - T.T @ (1.0 / w) / len(T)
-
-    start = np.full(len(centres), 1.0 / max(s.sum(), np.finfo(float).tiny))
-    found = minimize(loss, start, jac=True, bounds=[(0.0, None)] * len(centres), method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10})
-    alpha: np.ndarray = found.x
+    if s.max() == 0.0:
+        return np.zeros_like(s)
+    means = np.maximum(s, NOTHING * s.max())
+    seen = T[T.max(axis=1) > 0] / means  # why: a case that no kernel reaches has a log of no finite value, whatever alpha
+    m, b = len(T), len(s)
+    beta = np.full(b, 1.0 / b)  # alpha times means
+    dual = np.ones(b)
+    for _ in range(STEPS):
+        w = seen @ beta
+        residual, mean = 1.0 - seen.T @ (1.0 / w) / m - dual, beta @ dual / b
+        if mean < GAP / b and np.abs(residual).max() < GAP:
+            break
+        scaled, bend = seen / w[:, None], dual / beta
+        factor = cho_factor(scaled.T @ scaled / m + np.diag(bend), lower=True, overwrite_a=True, check_finite=False)
+        step, dual_step = _newton(factor, residual, bend, -dual)
+        far = min(reach(beta, step), reach(dual, dual_step))
+        after = (beta + far * step) @ (dual + far * dual_step) / b
+        step, dual_step = _newton(factor, residual, bend, (mean * (after / mean) ** 3 - step * dual_step) / beta - dual)
+        far = CLOSE * min(reach(beta, step), reach(dual, dual_step))
+        beta, dual = beta + far * step, dual + far * dual_step
+    alpha: np.ndarray = beta / beta.sum() / means
     return alpha
 
 
+def _newton(factor: tuple[np.ndarray, bool], residual: np.ndarray, bend: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps of the primal and the dual; ``wanted`` is that of the dual, if the primal stood still."""
+    step = cho_solve(factor, wanted - residual, check_finite=False)
+    return step, wanted - bend * step
+
+
 def kliep(xs: np.ndarray, xt: np.ndarray, *, gamma: float | None, n_centres: int, seed: int) -> tuple[np.ndarray, float]:
-    """Return KLIEP's weights (n,) and its gamma: where that is ``None``, the one of the best mean log w on target cases held out in five folds."""
+    """Return KLIEP's weights (n,) and its gamma: where that is ``None``, the one of the best mean log w on target cases held out in five folds.
+
+    Raises
+    ------
+    InputError
+        kernels so narrow that they reach no source case.
+    """
     dice = np.random.default_rng(seed)
     centres = xt[np.sort(dice.permutation(len(xt))[:n_centres])]
+    ours, theirs = (euclidean_distances(x, centres, squared=True) for x in (xs, xt))
     if gamma is None:
         fold = dice.permutation(len(xt)) % min(FOLDS, len(xt))
         middle = median_gamma(np.vstack([xs, xt]))
-        gamma = max((middle / width**2 for width in WIDTHS), key=lambda g: _held_out(xs, xt, fold, centres=centres, gamma=g))
-    weights: np.ndarray = rbf_kernel(xs, centres, gamma=gamma) @ importance(xs, xt, centres=centres, gamma=gamma)
+        gamma = max((middle / width**2 for width in WIDTHS), key=lambda g: _held_out(np.exp(-g * theirs), np.exp(-g * ours).mean(axis=0), fold))
+    S = np.exp(-gamma * ours)
+    weights: np.ndarray = S @ importance(np.exp(-gamma * theirs), S.mean(axis=0))
+    if not weights.any():
+        raise InputError(
+            f"No source case is near a target case at gamma = {gamma:g}. Give a smaller gamma, or use a method that moves features, such as CORAL."
+        )
     return weights, gamma
 
 
-def _held_out(xs: np.ndarray, xt: np.ndarray, fold: np.ndarray, *, centres: np.ndarray, gamma: float) -> float:
+def _held_out(T: np.ndarray, s: np.ndarray, fold: np.ndarray) -> float:
     scores = []
     for k in range(fold.max() + 1):
-        alpha = importance(xs, xt[fold != k], centres=centres, gamma=gamma)
-        w = rbf_kernel(xt[fold == k], centres, gamma=gamma) @ alpha
+        w = T[fold == k] @ importance(T[fold != k], s)
         scores.append(np.log(np.maximum(w, np.finfo(float).tiny)).mean())
     return float(np.mean(scores))
 

@@ -28,7 +28,8 @@ class Training(NamedTuple):
 def default_head(method: Any) -> Any:
     """Return ridge with exact leave-one-out over its penalties: for classes this package's, for numbers scikit-learn's on standardised features.
 
-    Where a method gives components, whose deviations say how much they matter, they are not standardised one by one.
+    Features are standardised by their deviations over both domains. Where a method gives components, whose deviations say how much they matter, they are not
+    standardised one by one.
     """
     if is_classifier(method):
         from headstart.methods.features.ridge import RidgeLOO
@@ -110,6 +111,8 @@ class Relation(BaseEstimator, ABC):
 class Mapped(Relation):
     """The interface of methods that move features: ``adapt_source`` and ``adapt_target`` bring both domains into one space."""
 
+    scales_over_both: ClassVar[bool] = True
+
     def adapt_source(self, X: Any) -> np.ndarray:
         """Return source cases X (n, d) in the space where the head learns; as they are where there was no target."""
         X = enter_predict(self, X)
@@ -122,9 +125,9 @@ class Mapped(Relation):
 
     def _learn(self, domains: Domains) -> None:
         self._align(domains)
-        moved, yt = self._source(domains.xs), domains.yt
-        X = np.vstack([moved, self._seen(domains.xt[domains.known])]) if len(yt) else moved
-        self.head_ = fit_head(self.final(), X, np.concatenate([domains.ys, yt]))
+        moved, yt, seen = self._source(domains.xs), domains.yt, self._seen(domains.xt)
+        X = np.vstack([moved, seen[domains.known]]) if len(yt) else moved
+        self.head_ = fit_head(self.final(), X, np.concatenate([domains.ys, yt]), beside=seen if self.scales_over_both else None)
 
     @abstractmethod
     def _align(self, domains: Domains) -> None:
@@ -151,7 +154,7 @@ class Weighted(Relation):
         if len(domains.yt):  # why 1: labelled target cases need no correction
             X, y = np.vstack([X, domains.xt[domains.known]]), np.concatenate([y, domains.yt])
             weights = np.concatenate([weights, np.ones(len(domains.yt))])
-        self.head_ = fit_head(self.final(), X, y, weights=weights)
+        self.head_ = fit_head(self.final(), X, y, weights=weights, beside=domains.xt)
 
     def _learn_alone(self, xs: np.ndarray, ys: np.ndarray) -> None:
         self._keep(np.ones(len(xs)))

@@ -21,6 +21,10 @@ from headstart.methods.relations.relation import Mapped
 PAIRS = 10**8  # of source and target cases; a plan of more than that is 800 MB, and several are held at once
 RANGE = 600.0  # costs over reg that exp and the scalings of Sinkhorn's iterations bear; beyond it they run on logarithms, ten times as slow
 MAJORISATIONS = 10  # as in POT
+INNER = 200  # Sinkhorn iterations of each but the last, as in POT; each goes on from the scalings of the one before, so that they add up
+ITERATIONS = 1000
+LEAST = 1e-3  # added to a class's mass in a column, as in POT: it keeps the slope of the group penalty finite
+STEEPEST = 0.5 * LEAST**-0.5
 FORBIDDEN = 100.0  # cost of a pair of labelled cases of two classes, in units of the largest cost
 
 
@@ -108,18 +112,16 @@ def entropic_plan(M: np.ndarray, *, reg: float) -> np.ndarray:
     """
     import ot
 
-    # why: a constant on a row or column changes no plan, and what is left of the costs underflows less
-    M = M - M.min(axis=1, keepdims=True)
-    M = M - M.min(axis=0)
+    M = _shifted(M)
     method = "sinkhorn" if M.max() < RANGE * reg else "sinkhorn_log"
-    plan: np.ndarray = ot.sinkhorn([], [], M, reg, method=method, numItermax=1000, stopThr=1e-9, warn=False)
+    plan: np.ndarray = ot.sinkhorn([], [], M, reg, method=method, numItermax=ITERATIONS, stopThr=1e-9, warn=False)
     return plan
 
 
 def class_plan(M: np.ndarray, codes: np.ndarray, *, reg: float, eta: float) -> np.ndarray:
     """Return the entropic plan whose columns prefer source cases of one class: a group penalty sum (mass of a class in a column)^(1/2), by ten majorisations.
 
-    Courty et al. 2014, "Domain adaptation with regularized optimal transport", alg. 1; the 1e-3 that keeps the slope finite is POT's.
+    Courty et al. 2014, "Domain adaptation with regularized optimal transport", alg. 1.
 
     Parameters
     ----------
@@ -131,12 +133,42 @@ def class_plan(M: np.ndarray, codes: np.ndarray, *, reg: float, eta: float) -> n
     >>> bool(np.allclose(plan, entropic_plan(M, reg=0.1)))
     True
     """
+    import ot
+
+    M = _shifted(M)
+    if M.max() + eta * STEEPEST >= RANGE * reg:
+        return _on_logarithms(M, codes, reg=reg, eta=eta)
+    members = np.eye(codes.max() + 1)[codes]
+    slope, start = np.zeros_like(M), None
+    plan: np.ndarray
+    for left in reversed(range(MAJORISATIONS)):
+        most, close = (INNER, 1e-6) if left else (ITERATIONS, 1e-9)
+        plan, found = ot.sinkhorn([], [], M + eta * slope, reg, numItermax=most, stopThr=close, warn=False, log=True, warmstart=start)
+        start = np.log(found["u"]), np.log(found["v"])
+        slope = _slope(members, plan)
+    return plan
+
+
+def _on_logarithms(M: np.ndarray, codes: np.ndarray, *, reg: float, eta: float) -> np.ndarray:
     members = np.eye(codes.max() + 1)[codes]
     slope = np.zeros_like(M)
     for _ in range(MAJORISATIONS):
         plan = entropic_plan(M + eta * slope, reg=reg)
-        slope = members @ (0.5 * (members.T @ plan + 1e-3) ** -0.5)
+        slope = _slope(members, plan)
     return plan
+
+
+def _slope(members: np.ndarray, plan: np.ndarray) -> np.ndarray:
+    """Return (n, m) the slope of the group penalty at a plan, no more than ``STEEPEST``; ``members`` (n, c) is one-hot."""
+    slope: np.ndarray = members @ (0.5 * (members.T @ plan + LEAST) ** -0.5)
+    return slope
+
+
+def _shifted(M: np.ndarray) -> np.ndarray:
+    """Return costs less a constant on each row and column, which changes no plan; what is left underflows less."""
+    M = M - M.min(axis=1, keepdims=True)
+    shifted: np.ndarray = M - M.min(axis=0)
+    return shifted
 
 
 class OT(ClassifierMixin, Transported):

@@ -1,0 +1,290 @@
+"""Every adaptation method on pairs of real domains, against source only and beside skada and adapt on the same features: accuracy, gain and seconds.
+
+    OMP_NUM_THREADS=1 python benchmarks/adaptation_domains.py --data DIR --out rows.jsonl [--seeds 5] [--sides headstart,skada,adapt] [--only coral,tca]
+    python benchmarks/adaptation_domains.py --out rows.jsonl --table
+
+Pairs: MNIST and USPS as pixels, the twelve of PACS (pooled features of EfficientNet-Lite0) and the twelve of books, dvd, electronics and kitchen (of
+all-MiniLM-L6-v2). Of 600 cases of each domain a seed draws 300. Methods have their defaults and see all target cases without labels; the labels score.
+TrAdaBoost and EasyAdapt also get three labelled cases of each class, and are scored on the others, as their baseline is. Trained ones run on ``TRAINED``
+pairs: two layers on the stored features; those that move norms, behind a BatchNorm with the source's statistics.
+
+Skada and adapt ask for an environment of their own (see RESULTS.md). All run in one process in turn, each once on a tenth of the cases before the clock starts.
+Seconds are of processor time for fit and prediction, all threads counted, so that what else runs on the machine does not count. A row per pair, seed and
+method is written when it is measured; a started file goes on. All closed forms see a seed before the next seed begins, trained ones after them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC as KernelSVC
+
+import domains
+from adaptation_rivals import LOGISTIC, NET, SAME, SVC, Contestant, World, rivals
+from headstart.core import Backbone, ColumnInput, Net, Source
+from headstart.methods.features import RidgeLOO
+from headstart.methods.relations import RELATIONS
+from headstart.methods.relations.deep import DEEP, Deep, OwnStatistics, SourceFree, SourceOnly
+
+AMONG = {"MNIST", "USPS", *domains.PACS, "books", "dvd", "electronics", "kitchen"}
+TRAINED = {"MNIST -> USPS", "photo -> sketch", "art_painting -> cartoon", "books -> kitchen"}
+POOL, MOST, FEW, TENTH = 600, 300, 3, 30
+NONE, NONE_FEW, NONE_TRAINED, NONE_NORM = "source only", "source and few labels", "source-only", OwnStatistics.name
+OTHER_FIRST = 1  # seeds of methods that have no counterpart here
+Row = dict[str, Any]
+
+
+def ours() -> list[Contestant]:
+    """Every method of this package with its default head, and the baselines under every head."""
+    heads: dict[str, Callable[[], Any]] = {SAME: RidgeLOO, SVC: KernelSVC, LOGISTIC: lambda: LogisticRegression(max_iter=1000)}
+    found = [Contestant(NONE, "none", head, "closed", partial(_plain, make)) for head, make in heads.items()]
+    found += [Contestant(NONE_FEW, "none", head, "few", partial(_plain, heads[head])) for head in (SAME, LOGISTIC)]
+    found.append(
+        Contestant("scale over both alone", "headstart", SAME, "closed", lambda world: RidgeLOO().fit(world.xs, world.ys, beside=world.xt).predict(world.xt))
+    )
+    for name, kind in RELATIONS.items():
+        found.append(Contestant(name, "headstart", SAME, "few" if kind.needs_target_labels else "closed", partial(_related, kind)))
+    for trained in (SourceOnly, OwnStatistics, *DEEP.values()):
+        found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained)))
+    return found
+
+
+def _plain(make: Callable[[], Any], world: World) -> np.ndarray:
+    X, y = np.vstack([world.xs, world.xt[world.known]]), np.concatenate([world.ys, world.yk])
+    return np.asarray(make().fit(X, y).predict(world.xt))
+
+
+def _related(kind: Any, world: World) -> np.ndarray:
+    labels: list[Any] | None = None
+    if len(world.known):
+        labels = [None] * len(world.xt)
+        for row, label in zip(world.known, world.yk, strict=True):
+            labels[row] = label
+    return np.asarray(kind().fit(world.xs, world.ys, world.xt, labels).predict(world.xt))
+
+
+def _deep(kind: type[Deep], world: World) -> np.ndarray:
+    from headstart.train import predict_logits
+
+    xs, xt = world.xs.astype(np.float32), world.xt.astype(np.float32)
+    norm = bool({"norms", "batchnorm"} & kind.needs)
+    net = _trained(kind(), columns(xs, norm=norm), xs, world.ys, xt, seed=world.seed)
+    return np.asarray(predict_logits(net, xt).argmax(axis=1))
+
+
+def _trained(method: Deep, source: Source, xs: np.ndarray, ys: np.ndarray, xt: np.ndarray, *, seed: int) -> Net:
+    """What ``learner.learn`` does, on features that come from no store."""
+    import torch
+
+    from headstart.train import fit
+
+    if isinstance(method, SourceFree):
+        net = method.continued(_trained(method.start(source), source, xs, ys, xt, seed=seed))
+    else:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            final = source.backbone.eval()(torch.from_numpy(xs)).numpy()
+            net = method.build(source, features=final, y=ys, classes=int(ys.max()) + 1, seed=seed)
+    return fit(method, net, xs, ys, seed=seed, unlabelled=xt)[0]
+
+
+def columns(x: np.ndarray, *, norm: bool) -> Source:
+    """Return features (n, d) as a source of one stage, with ``norm`` a BatchNorm that has their statistics."""
+    import torch
+    from torch import nn
+
+    d = x.shape[1]
+    stage: nn.Module = nn.BatchNorm1d(d) if norm else nn.Identity()
+    if isinstance(stage, nn.BatchNorm1d):
+        stage.running_mean.copy_(torch.from_numpy(x.mean(axis=0)))
+        stage.running_var.copy_(torch.from_numpy(x.var(axis=0)))
+    body = Backbone({"columns": stage}, dim=d, preprocess=ColumnInput(tuple(map(str, range(d)))))
+    return Source("columns", modality="tabular", dim=d, stages=("columns",), opener=lambda: body, digest=lambda: "columns")
+
+
+def collect(data: Path, out: Path, seeds: int, sides: set[str], only: set[str]) -> None:
+    everyone = [one for one in (*ours(), *rivals(sides)) if not only or one.method in only or one.side == "none"]
+    order = {name: place for place, name in enumerate(dict.fromkeys(one.method for one in everyone))}
+    everyone.sort(key=lambda one: order[one.method])  # why: rivals follow each other within seconds, so that the machine is the same for both
+    done = {(row["pair"], row["seed"], row["method"], row["side"], row["head"]) for row in rows_of(out)}
+    warm: set[tuple[str, str, str]] = set()
+    for seed in range(seeds):
+        for kinds in ({"closed", "few"}, {"trained"}, {"other"}):
+            if kinds == {"other"} and seed >= OTHER_FIRST:
+                continue
+            for pair in domains.pairs(data, 0, {"digits", "pacs", "reviews"}, among=AMONG, most=POOL):
+                if kinds & {"trained", "other"} and pair.name not in TRAINED:
+                    continue
+                for one in everyone:
+                    if one.kind in kinds and (pair.name, seed, *one.key) not in done:
+                        if one.key not in warm:
+                            _measured(one, pair, seed, most=TENTH)
+                            warm.add(one.key)
+                        _append(out, {**_measured(one, pair, seed, most=MOST), "n": MOST})
+                print(f"seed {seed}, {pair.name}: {', '.join(sorted(kinds))} done", flush=True)
+
+
+def _append(out: Path, row: Row) -> None:
+    with out.open("a", encoding="utf-8") as rows:
+        rows.write(json.dumps(row) + "\n")
+
+
+def _measured(one: Contestant, pair: domains.Pair, seed: int, *, most: int) -> Row:
+    world, yt = _world(pair, seed, few=one.kind == "few", most=most)
+    row: Row = {"benchmark": pair.benchmark, "pair": pair.name, "seed": seed, "method": one.method, "side": one.side, "head": one.head, "kind": one.kind}
+    wall, used = time.perf_counter(), time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            said = one.run(world)
+    except Exception as refused:  # why every kind: other libraries fail in ways that cannot be named beforehand, and that is a result
+        return {**row, "accuracy": None, "seconds": time.process_time() - used, "error": f"{type(refused).__name__}: {str(refused)[:200]}"}
+    row |= {"seconds": time.process_time() - used, "wall": time.perf_counter() - wall}
+    scored = np.setdiff1d(np.arange(len(yt)), world.known)
+    return {**row, "accuracy": float(np.mean(said[scored] == yt[scored]))}
+
+
+def _world(pair: domains.Pair, seed: int, *, few: bool, most: int) -> tuple[World, np.ndarray]:
+    """Return what a method is given, and the target's labels."""
+    dice = np.random.default_rng(seed)
+    s, t = (_every_class(y, most, dice) for y in (pair.ys, pair.yt))
+    yt = pair.yt[t]
+    known = np.concatenate([dice.permutation(np.flatnonzero(yt == c))[:FEW] for c in np.unique(yt)]) if few else np.zeros(0, dtype=int)
+    return World(pair.xs[s], pair.ys[s], pair.xt[t], known, yt[known], seed), yt
+
+
+def _every_class(y: np.ndarray, most: int, dice: np.random.Generator) -> np.ndarray:
+    """Return ``most`` rows, or few more, with at least two of each class."""
+    rows = dice.permutation(len(y))
+    first = np.concatenate([rows[y[rows] == c][:2] for c in np.unique(y)])
+    return np.sort(np.concatenate([first, rows[~np.isin(rows, first)][: max(0, most - len(first))]]))
+
+
+def rows_of(out: Path) -> list[Row]:
+    """Return the finished rows; a last line that a kill tore is left out."""
+    lines = out.read_text(encoding="utf-8").splitlines(keepends=True) if out.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table(rows: list[Row]) -> None:
+    """Print each method beside its counterparts, and the totals."""
+    by = {key: [r for r in rows if (r["method"], r["side"], r["head"]) == key] for key in dict.fromkeys((r["method"], r["side"], r["head"]) for r in rows)}
+    for title, kinds in (("closed forms", {"closed", "few"}), ("trained", {"trained"}), ("of the others alone", {"other"})):
+        some = {key: found for key, found in by.items() if found[0]["kind"] in kinds}
+        if some:
+            _one_table(title, some, rows)
+    _totals(rows)
+
+
+def _one_table(title: str, by: dict[tuple[str, str, str], list[Row]], rows: list[Row]) -> None:
+    seeds = sorted({r["seed"] for found in by.values() for r in found})
+    print(f"\n{title}: {len({r['pair'] for found in by.values() for r in found})} pairs, {len(seeds)} seeds\n")
+    print("| method | by | head | accuracy | gain over source only (95 %) | digits | PACS | reviews | pairs below source only | seconds | fails |")
+    print("| --- |" + " --- |" * 10)
+    for method in dict.fromkeys(key[0] for key in by):
+        for key in [key for key in by if key[0] == method]:
+            good = [r for r in by[key] if r["accuracy"] is not None]
+            if not good:
+                print(f"| {' | '.join(key)} | - | - | - | - | - | - | {_mean(by[key], 'seconds'):.2f} | {len(by[key])} of {len(by[key])} |")
+                continue
+            gains = _gains(good, rows)
+            apart = [f"{100 * np.mean([g for pair, (b, g) in gains.items() if b == bench]):+.1f}" if gains else "" for bench in ("digits", "pacs", "reviews")]
+            below = f"{sum(g < -0.005 for _, g in gains.values())} of {len(gains)}" if gains else ""
+            cells = (f"{100 * _mean(good, 'accuracy'):.1f}", interval([g for _, g in gains.values()]), *apart, below, f"{_mean(good, 'seconds'):.3f}")
+            print(f"| {' | '.join(key)} | {' | '.join(cells)} | {len(by[key]) - len(good)} of {len(by[key])} |")
+
+
+def _mean(rows: Iterable[Row], what: str) -> float:
+    return float(np.mean([r[what] for r in rows]))
+
+
+def _baseline(row: Row) -> tuple[str, str, str]:
+    """Return the key of what a row is measured against: no adaptation, with the same head."""
+    if row["kind"] == "trained":
+        kind = DEEP.get(row["method"])
+        norm = kind is not None and bool({"norms", "batchnorm"} & kind.needs) and row["side"] == "headstart"
+        return (NONE_NORM if norm else NONE_TRAINED), ("skada" if row["side"] == "skada" else "headstart"), NET
+    return (NONE_FEW if row["kind"] == "few" else NONE), "none", row["head"]
+
+
+def _gains(good: list[Row], rows: list[Row]) -> dict[str, tuple[str, float]]:
+    """Return benchmark and mean gain over the seeds of each pair; nothing for a baseline."""
+    base = _baseline(good[0])
+    if (good[0]["method"], good[0]["side"], good[0]["head"]) == base:
+        return {}
+    without = {(r["pair"], r["seed"]): r["accuracy"] for r in rows if (r["method"], r["side"], r["head"]) == base and r["accuracy"] is not None}
+    each: dict[str, tuple[str, list[float]]] = {}
+    for r in good:
+        if (r["pair"], r["seed"]) in without:
+            each.setdefault(r["pair"], (r["benchmark"], []))[1].append(r["accuracy"] - without[r["pair"], r["seed"]])
+    return {pair: (benchmark, float(np.mean(gains))) for pair, (benchmark, gains) in each.items()}
+
+
+def interval(gains: list[float]) -> str:
+    """Return the mean and Student's interval over pairs in points; pairs share domains, so that it is too narrow."""
+    if len(gains) < 2:
+        return ""
+    points = 100.0 * np.array(gains)
+    reach = stats.t.isf(0.025, len(points) - 1) * points.std(ddof=1) / np.sqrt(len(points))
+    return f"{points.mean():+.1f} ({points.mean() - reach:+.1f} to {points.mean() + reach:+.1f})"
+
+
+def _totals(rows: list[Row]) -> None:
+    """Print sums over what both sides finished: the same method on the same pair and seed."""
+    mine = {(r["pair"], r["seed"], r["method"]): r for r in rows if r["side"] == "headstart" and r["accuracy"] is not None}
+    print(
+        "\n| beside | methods | runs of both | accuracy here | there | difference over methods (95 %) | seconds here | there | times as fast | least, most of a method |"
+    )
+    print("| --- |" + " --- |" * 9)
+    for side in ("skada", "adapt"):
+        for label, kinds, heads in (
+            ("closed, its own head", {"closed", "few"}, {SVC, LOGISTIC}),
+            ("closed, the same head", {"closed", "few"}, {SAME}),
+            ("trained", {"trained"}, {NET}),
+        ):
+            theirs = [r for r in rows if r["side"] == side and r["kind"] in kinds and r["head"] in heads and r["accuracy"] is not None]
+            both = [(mine[r["pair"], r["seed"], r["method"]], r) for r in theirs if (r["pair"], r["seed"], r["method"]) in mine]
+            if not both:
+                continue
+            each = {m: [(a, b) for a, b in both if a["method"] == m] for m in dict.fromkeys(a["method"] for a, _ in both)}
+            here, there = (sum(pair[i]["seconds"] for pair in both) for i in (0, 1))
+            ratios = {m: sum(b["seconds"] for _, b in some) / sum(a["seconds"] for a, _ in some) for m, some in each.items()}
+            differences = [float(np.mean([a["accuracy"] - b["accuracy"] for a, b in some])) for some in each.values()]
+            slow, fast = min(ratios, key=lambda m: ratios[m]), max(ratios, key=lambda m: ratios[m])
+            accuracy = [f"{100 * np.mean([pair[i]['accuracy'] for pair in both]):.1f}" for i in (0, 1)]
+            cells = (str(len(each)), str(len(both)), *accuracy, interval(differences), f"{here:.1f}", f"{there:.1f}", f"{there / here:.1f}")
+            print(f"| {side}, {label} | {' | '.join(cells)} | {slow} {ratios[slow]:.1f}, {fast} {ratios[fast]:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sides", default="headstart,skada,adapt", help="whose methods, with commas between; this package's always run")
+    parser.add_argument("--only", default="", help="names of methods, with commas between")
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    if asked.table:
+        table(rows_of(asked.out))
+        return
+    if asked.data is None:
+        parser.error("--data DIR is needed to measure")
+    collect(asked.data, asked.out, asked.seeds, set(asked.sides.split(",")), {name for name in asked.only.split(",") if name})
+
+
+if __name__ == "__main__":
+    main()
