@@ -20,7 +20,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def collect(data: Path, out: Path, seeds: int, sides: set[str], only: set[str]) 
         for kinds in ({"closed", "few"}, {"trained"}, {"other"}):
             if kinds == {"other"} and seed >= OTHER_FIRST:
                 continue
-            for pair in domains.pairs(data, 0, {"digits", "pacs", "reviews"}, among=AMONG, most=POOL):
+            for pair in in_turn(data):
                 if kinds & {"trained", "other"} and pair.name not in TRAINED:
                     continue
                 for one in everyone:
@@ -132,6 +132,14 @@ def collect(data: Path, out: Path, seeds: int, sides: set[str], only: set[str]) 
                             warm.add(one.key)
                         _append(out, {**_measured(one, pair, seed, most=MOST), "n": MOST})
                 print(f"seed {seed}, {pair.name}: {', '.join(sorted(kinds))} done", flush=True)
+
+
+@cache
+def in_turn(data: Path) -> list[domains.Pair]:
+    """Return the pairs, one of each benchmark after the other, so that what a stopped run has is of all."""
+    found = list(domains.pairs(data, 0, {"digits", "pacs", "reviews"}, among=AMONG, most=POOL))
+    place = {pair.name: sum(one.benchmark == pair.benchmark for one in found[:i]) for i, pair in enumerate(found)}
+    return sorted(found, key=lambda pair: place[pair.name])
 
 
 def _append(out: Path, row: Row) -> None:
@@ -245,9 +253,8 @@ def interval(gains: list[float]) -> str:
 def _totals(rows: list[Row]) -> None:
     """Print sums over what both sides finished: the same method on the same pair and seed."""
     mine = {(r["pair"], r["seed"], r["method"]): r for r in rows if r["side"] == "headstart" and r["accuracy"] is not None}
-    print(
-        "\n| beside | methods | runs of both | accuracy here | there | difference over methods (95 %) | seconds here | there | times as fast | least, most of a method |"
-    )
+    names = ("methods", "runs of both", "accuracy here", "there", "difference over methods (95 %)", "seconds here", "there", "times as fast")
+    print(f"\n| beside | {' | '.join(names)} | least, most of a method |")
     print("| --- |" + " --- |" * 9)
     for side in ("skada", "adapt"):
         for label, kinds, heads in (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.linalg import eigh, svd
+from scipy.linalg import eigh, qr, svd
 from sklearn.base import ClassifierMixin, RegressorMixin
 
 from headstart.channels import is_dead
@@ -95,11 +95,20 @@ def monge(xs: np.ndarray, xt: np.ndarray, *, reg: float = 1e-6) -> tuple[np.ndar
     ([[2.0]], [5.0])
     """
     means = xs.mean(axis=0), xt.mean(axis=0)
-    Cs, Ct = (np.atleast_2d((x - m).T @ (x - m)) / len(x) for x, m in zip((xs, xt), means, strict=True))
-    for C in (Cs, Ct):
-        # why tiny: where nothing varies, or no ridge was wanted, only the directions in which the source moves are mapped
-        C[np.diag_indices_from(C)] += max(reg * np.trace(C) / len(C), np.finfo(float).tiny)
+    zs, zt = (x - m for x, m in zip((xs, xt), means, strict=True))
+    d, few = xs.shape[1], len(xs) + len(xt) < xs.shape[1]
+    # why: outside what the cases of both domains span, covariances are their ridges alone, and (n + m)^3 is far less than d^3
+    basis = qr(np.vstack([zs, zt]).T, mode="economic")[0] if few else None
+    Cs, Ct = ((z @ basis).T @ (z @ basis) / len(z) if few else z.T @ z / len(z) for z in (zs, zt))
+    # why tiny: where nothing varies, or no ridge was wanted, only the directions in which the source moves are mapped
+    ridges = [max(reg * np.trace(C) / d, np.finfo(float).tiny) for C in (Cs, Ct)]
+    for C, ridge in zip((Cs, Ct), ridges, strict=True):
+        C[np.diag_indices_from(C)] += ridge
     A = transport_matrix(Cs, Ct)
+    if basis is not None:
+        outside = np.sqrt(ridges[1] / ridges[0])
+        A = basis @ (A - outside * np.eye(len(A))) @ basis.T
+        A[np.diag_indices_from(A)] += outside
     return A, means[1] - means[0] @ A
 
 
