@@ -40,6 +40,7 @@ AMONG = {"MNIST", "USPS", *domains.PACS, "books", "dvd", "electronics", "kitchen
 TRAINED = {"MNIST -> USPS", "photo -> sketch", "art_painting -> cartoon", "books -> kitchen"}
 POOL, MOST, FEW, TENTH = 600, 300, 3, 30
 NONE, NONE_FEW, NONE_TRAINED, NONE_NORM = "source only", "source and few labels", "source-only", OwnStatistics.name
+BENCHMARKS = ("digits", "pacs", "reviews")
 OTHER_FIRST = 1  # seeds of methods that have no counterpart here
 Row = dict[str, Any]
 
@@ -137,7 +138,7 @@ def collect(data: Path, out: Path, seeds: int, sides: set[str], only: set[str]) 
 @cache
 def in_turn(data: Path) -> list[domains.Pair]:
     """Return the pairs, one of each benchmark after the other, so that what a stopped run has is of all."""
-    found = list(domains.pairs(data, 0, {"digits", "pacs", "reviews"}, among=AMONG, most=POOL))
+    found = list(domains.pairs(data, 0, set(BENCHMARKS), among=AMONG, most=POOL))
     place = {pair.name: sum(one.benchmark == pair.benchmark for one in found[:i]) for i, pair in enumerate(found)}
     return sorted(found, key=lambda pair: place[pair.name])
 
@@ -187,9 +188,20 @@ def rows_of(out: Path) -> list[Row]:
 # ---------------------------------------------------------------- tables
 
 
+Key = tuple[str, str, str]
+RIVALS = {
+    "skada": lambda key: key[1] == "skada" and key[2] != SAME,
+    "skada, same head": lambda key: key[1] == "skada" and key[2] == SAME,
+    "adapt": lambda key: key[1] == "adapt" and key[2] != SAME,
+    "adapt, same head": lambda key: key[1] == "adapt" and key[2] == SAME,
+}
+
+
 def table(rows: list[Row]) -> None:
     """Print each method beside its counterparts, and the totals."""
-    by = {key: [r for r in rows if (r["method"], r["side"], r["head"]) == key] for key in dict.fromkeys((r["method"], r["side"], r["head"]) for r in rows)}
+    by: dict[Key, list[Row]] = {}
+    for r in rows:
+        by.setdefault((r["method"], r["side"], r["head"]), []).append(r)
     for title, kinds in (("closed forms", {"closed", "few"}), ("trained", {"trained"}), ("of the others alone", {"other"})):
         some = {key: found for key, found in by.items() if found[0]["kind"] in kinds}
         if some:
@@ -197,29 +209,47 @@ def table(rows: list[Row]) -> None:
     _totals(rows)
 
 
-def _one_table(title: str, by: dict[tuple[str, str, str], list[Row]], rows: list[Row]) -> None:
-    seeds = sorted({r["seed"] for found in by.values() for r in found})
-    print(f"\n{title}: {len({r['pair'] for found in by.values() for r in found})} pairs, {len(seeds)} seeds\n")
-    print("| method | by | head | accuracy | gain over source only (95 %) | digits | PACS | reviews | pairs below source only | seconds | fails |")
-    print("| --- |" + " --- |" * 10)
+def _one_table(title: str, by: dict[Key, list[Row]], rows: list[Row]) -> None:
+    pairs = {(r["benchmark"], r["pair"]) for found in by.values() for r in found}
+    each = ", ".join(f"{name} {sum(one == name for one, _ in pairs)}" for name in BENCHMARKS)
+    print(f"\n{title}: {len(pairs)} pairs ({each}), {len({(r['pair'], r['seed']) for found in by.values() for r in found})} with seeds\n")
+    print(f"| method | accuracy | gain over source only (95 %) | {' | '.join(BENCHMARKS)} | worse | seconds | {' | '.join(RIVALS)} |")
+    print("| --- |" + " --- |" * (5 + len(BENCHMARKS) + len(RIVALS) - 1))
     for method in dict.fromkeys(key[0] for key in by):
-        for key in [key for key in by if key[0] == method]:
-            good = [r for r in by[key] if r["accuracy"] is not None]
-            if not good:
-                print(f"| {' | '.join(key)} | - | - | - | - | - | - | {_mean(by[key], 'seconds'):.2f} | {len(by[key])} of {len(by[key])} |")
-                continue
-            gains = _gains(good, rows)
-            apart = [f"{100 * np.mean([g for pair, (b, g) in gains.items() if b == bench]):+.1f}" if gains else "" for bench in ("digits", "pacs", "reviews")]
-            below = f"{sum(g < -0.005 for _, g in gains.values())} of {len(gains)}" if gains else ""
-            cells = (f"{100 * _mean(good, 'accuracy'):.1f}", interval([g for _, g in gains.values()]), *apart, below, f"{_mean(good, 'seconds'):.3f}")
-            print(f"| {' | '.join(key)} | {' | '.join(cells)} | {len(by[key]) - len(good)} of {len(by[key])} |")
+        own = [key for key in by if key[0] == method and key[1] in {"headstart", "none"}]
+        beside = [_beside([by[key] for key in by if key[0] == method and is_it(key)]) for is_it in RIVALS.values()]
+        for key in own:
+            name = method if key[1] == "headstart" else f"*{method}, {key[2]}*"
+            print(f"| {name} | {' | '.join(_cells(by[key], rows))} | {' | '.join(beside)} |")
+        if not own:
+            print(f"| {method} |" + " |" * 7 + f" {' | '.join(beside)} |")
+
+
+def _cells(found: list[Row], rows: list[Row]) -> list[str]:
+    """Return accuracy, gain, that of each benchmark, on how many pairs it is below source only by half a point, and seconds."""
+    good = [r for r in found if r["accuracy"] is not None]
+    if not good:
+        return [f"all {len(found)} refused", *[""] * (3 + len(BENCHMARKS))]
+    gains = _gains(good, rows)
+    apart = [[100.0 * g for b, g in gains.values() if b == bench] for bench in BENCHMARKS]
+    below = f"{sum(g < -0.005 for _, g in gains.values())} of {len(gains)}" if gains else ""
+    refused = f", {len(found) - len(good)} refused" if len(good) < len(found) else ""
+    points = [f"{np.mean(some):+.1f}" if some else "" for some in apart]
+    return [f"{100 * _mean(good, 'accuracy'):.1f}{refused}", interval([g for _, g in gains.values()]), *points, below, f"{_mean(good, 'seconds'):.2f}"]
+
+
+def _beside(found: list[list[Row]]) -> str:
+    every = [r for some in found for r in some]
+    good = [r for r in every if r["accuracy"] is not None]
+    failed = f", {len(every) - len(good)} failed" if len(good) < len(every) else ""
+    return f"{100 * _mean(good, 'accuracy'):.1f} ({_mean(good, 'seconds'):.2f} s{failed})" if good else f"all {len(every)} failed" if every else ""
 
 
 def _mean(rows: Iterable[Row], what: str) -> float:
     return float(np.mean([r[what] for r in rows]))
 
 
-def _baseline(row: Row) -> tuple[str, str, str]:
+def _baseline(row: Row) -> Key:
     """Return the key of what a row is measured against: no adaptation, with the same head."""
     if row["kind"] == "trained":
         kind = DEEP.get(row["method"])
