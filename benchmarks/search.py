@@ -47,6 +47,7 @@ from headstart.core import Domain, Inspection, Source, Task
 from headstart.evaluate import folds, strata
 from headstart.joint import EVERYTHING, searched
 from headstart.learner import Candidate
+from headstart.ledger import Ledger
 from headstart.methods import METHODS, FineTune
 from headstart.methods.method import Closed, Method
 from headstart.methods.needs import unmet
@@ -54,7 +55,7 @@ from headstart.modality import door
 from headstart.plan import probe_of
 from headstart.pretrain import source_from_table
 from headstart.result import RankedSource, Score
-from headstart.search import Arena, Clock, Ledger, Search
+from headstart.search import Arena, Clock, Search
 from headstart.terms import Terms
 from headstart.views import Views
 

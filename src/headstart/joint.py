@@ -6,6 +6,7 @@ It can be stopped at any time: the best so far is what goes on to be judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from headstart.journal import JOURNAL_FILE, best_of
 from headstart.learner import Candidate, with_params
 from headstart.methods import METHODS, Closed, Discriminative, FineTune, Method, space
 from headstart.plan import PROCEDURES, feasible, probe_of
-from headstart.proposing import BLIND, BY_FOLDS, Proposal, Proposer
+from headstart.proposing import BLIND, BLINDLY, BY_FOLDS, Proposal, Proposer
 from headstart.result import RankedSource
 from headstart.search import hopeless
 from headstart.spaces import Space
@@ -51,11 +52,12 @@ def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[typ
         proposer.hear(candidate, trial)
     wanted = max(0, (terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)) - len(probes))
     if terms.search not in BLIND:
-        known = [*_prior(terms, field, leads), *known_good(field, leads)]
+        prior, known = list(_prior(terms, field, leads)), list(known_good(field, leads))
+        proposer.first(prior, asked_for=True)
         proposer.first(known)
         if terms.search not in BY_FOLDS:
             # why these: their features are stored and nothing gives them up, so that they are tried whatever is found meanwhile
-            sure = [c for c in known[:wanted] if isinstance(c.method, Closed) and c.method.level != "data"]
+            sure = [c for c in (*prior, *known)[: math.ceil(wanted * (1 - 1 / BLINDLY))] if isinstance(c.method, Closed) and c.method.level != "data"]
             bench.search.ahead(sure, deadline=deadline)
     try:
         _spend(bench, proposer, wanted, deadline)

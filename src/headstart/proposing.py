@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from headstart.spaces import Space
 WORDS = {
     "random": "draws at random",
     "grid": "every point of a grid, of each method on each source one in turn",
-    "bayes": "known-good settings first, then TPE (Bergstra et al. 2011)",
+    "bayes": "known-good settings first, then TPE (Bergstra et al. 2011); every third at random",
     "gp": "known-good settings first, then a Gaussian process (Rasmussen & Williams 2006)",
     "halving": "as bayes; a candidate goes on from fold to fold only while it is in the best third (Li et al. 2020, ASHA)",
     "hyperband": "as halving, over brackets that give up early or late (Li et al. 2018; with TPE Falkner et al. 2018)",
@@ -31,6 +32,7 @@ WORDS = {
 BLIND = frozenset({"random", "grid"})  # neither told of what is known nor of what was found
 BY_FOLDS = frozenset({"halving", "hyperband"})
 STARTUP = 10  # trials that TPE and the Gaussian process are told of before they have a say; Optuna's own default
+BLINDLY = 3  # one of so many proposals is drawn at random, so that what is known or modelled cannot mislead a search by more (Falkner et al. 2018, sec. 3.1)
 ETA = 3  # one of so many goes on to the next rung (Li et al. 2018, sec. 2.2: 3 or 4)
 ATTEMPTS = 16
 BOUNDED = 128  # attempts where bounds may leave little of the space: a refused candidate costs a count of its weights, or the fit of one head
@@ -82,7 +84,11 @@ class Proposer:
     space: Space
     seed: int
     folds: int
+    _asked_for: deque[Candidate] = field(default_factory=deque, init=False, repr=False)
+    _known: deque[Candidate] = field(default_factory=deque, init=False, repr=False)
+    _turn: int = field(default=0, init=False, repr=False)
     _study: optuna.Study = field(init=False, repr=False)
+    _informed: optuna.samplers.BaseSampler = field(init=False, repr=False)
     _grid: Iterator[Candidate] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +102,7 @@ class Proposer:
             pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=self.folds, reduction_factor=ETA)
         # why a name: Hyperband draws a trial's bracket from it, and one of Optuna's own is new in every process
         self._study = optuna.create_study(study_name="joint", direction="maximize", sampler=self._sampler(), pruner=pruner)
+        self._informed = self._study.sampler
         self._grid = self.space.grid()
 
     def hear(self, candidate: Candidate, trial: Trial) -> None:
@@ -107,10 +114,10 @@ class Proposer:
         known = {name: one for name, one in self.space.distributions().items() if name in full}
         self._study.add_trial(optuna.trial.create_trial(params=full, distributions=known, value=trial.score))
 
-    def first(self, candidates: Sequence[Candidate]) -> None:
-        """Propose those before anything else, in that order; what is not of the space is passed over."""
-        for params in filter(None, map(self.space.params, candidates)):
-            self._study.enqueue_trial(self._filled(params))
+    def first(self, candidates: Sequence[Candidate], *, asked_for: bool = False) -> None:
+        """Propose those before what is modelled, in that order; what is not of the space is passed over. Between those ``asked_for`` none is blind."""
+        queue = self._asked_for if asked_for else self._known
+        queue.extend(one for one in candidates if self.space.params(one) is not None)
 
     def propose(self, refused: Callable[[Candidate], bool], *, barred: Callable[[Candidate], bool] | None = None) -> Proposal | None:
         """Return the next candidate that is not refused; ``None`` where none was found, as in a space that is used up.
@@ -121,8 +128,24 @@ class Proposer:
         breaks = barred or (lambda candidate: False)
         if self.word == "grid":
             return next((Proposal(candidate) for candidate in self._grid if not refused(candidate) and not breaks(candidate)), None)
+        queue = self._asked_for or self._known
+        blind = self.word in BLIND or (not self._asked_for and self._turn % BLINDLY == BLINDLY - 1)
+        self._turn += queue is self._known
+        while queue and not blind:
+            if not refused(one := queue.popleft()) and (params := self.space.params(one)) is not None:
+                self._study.enqueue_trial(self._filled(params))
+                break
+        if blind and self.word not in BLIND:
+            self._study.sampler = optuna.samplers.RandomSampler(seed=self._number(f"blind {self._turn}"))
+        try:
+            return self._asked(refused, breaks, attempts=BOUNDED if barred else ATTEMPTS)
+        finally:
+            if blind and self.word not in BLIND:
+                self._study.sampler = self._informed
+
+    def _asked(self, refused: Callable[[Candidate], bool], breaks: Callable[[Candidate], bool], *, attempts: int) -> Proposal | None:
         patience = 1 if self.word == "gp" else ATTEMPTS  # why: a Gaussian process that learnt nothing new says the same again, and takes long over it
-        for attempt in range(patience + (ATTEMPTS if barred is None else BOUNDED)):
+        for attempt in range(patience + attempts):
             if attempt == patience:  # why: a proposer that is sure of itself says the same again and again
                 self._study.sampler = optuna.samplers.RandomSampler(seed=self._number(f"again {len(self._study.trials)}"))
             asked = self._study.ask(self.space.distributions() if self.word == "gp" else {})
@@ -132,7 +155,7 @@ class Proposer:
                     self._study.tell(asked, min((t.value for t in self._study.get_trials(deepcopy=False) if t.value is not None), default=0.0))
                     continue
                 if attempt >= patience:
-                    self._study.sampler = self._sampler(f" {len(self._study.trials)}")
+                    self._study.sampler = self._informed = self._sampler(f" {len(self._study.trials)}")
                 return Proposal(candidate, self._study, asked)
             self._study.tell(asked, state=TrialState.FAIL)
         return None
