@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -293,15 +291,6 @@ def test_knn_with_more_neighbours_asked_than_cases_uses_those_it_can():
 def test_heads_work_in_cross_validation(head):
     X, y = clouds(90, 5, spread=0.5)
     assert cross_val_score(head(), X, y, cv=3, scoring="balanced_accuracy").mean() > 0.95
-
-
-@pytest.mark.parametrize(("head", "n", "seconds"), [(RidgeLOO, 2000, 4.0), (LogisticPath, 500, 6.0)])
-def test_heads_are_fast_on_wide_features(head, n, seconds):
-    """Measured on an idle core: 0.5 s and 0.3 s; the bound allows for a busy machine."""
-    X, y = clouds(n, 1280, classes=5, spread=8.0)
-    start = time.perf_counter()
-    head().fit(X, y)
-    assert time.perf_counter() - start < seconds
 
 
 @pytest.mark.parametrize("head", [RidgeLOO, LogisticPath, KNN])
