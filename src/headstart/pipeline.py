@@ -43,7 +43,7 @@ from headstart.search import Clock, Runner
 from headstart.terms import Terms
 from headstart.train import OutOfTime
 
-# what tunes the weights where no method is named: on images rates that fall by stage gained 4.5 points over frozen features, LP-FT 3.2 (RESULTS.md)
+# what tunes the weights where no method is named: on images rates that fall by stage did better than LP-FT at all of three label budgets (RESULTS.md, LOG.md)
 DEFAULT: dict[str, tuple[type[Closed | Method], ...]] = {"image": (Discriminative,), "text": (FineTune,), "tabular": (FineTune,)}
 
 
