@@ -40,7 +40,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(photos: Path) -> tuple[Path, str]:
     out = photos.parent / "run"
-    done = headstart("transfer", photos, "--out", out, "--budget", "2m", "--seed", "0", "--source", "squeezenet")
+    done = headstart("transfer", photos, "--out", out, "--budget", "1m", "--seed", "0", "--source", "squeezenet")
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -104,7 +104,7 @@ def test_an_out_that_holds_another_run_is_refused_and_nothing_is_lost(run: tuple
     out, _ = run
     before = (out / "result.json").read_bytes()
     assert "holds another run (its seed: 0 there, 5 here)" in refused(
-        "transfer", photos, "--out", out, "--budget", "2m", "--seed", "5", "--source", "squeezenet"
+        "transfer", photos, "--out", out, "--budget", "1m", "--seed", "5", "--source", "squeezenet"
     )
     assert (out / "result.json").read_bytes() == before
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(photos: 
     """A real full disk: a file system of 64 KiB in memory, mounted in a name space of its own."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    job = f"{sys.executable} -m headstart transfer {photos} --out {disk}/run --budget 2m --source squeezenet"
+    job = f"{sys.executable} -m headstart transfer {photos} --out {disk}/run --budget 1m --source squeezenet"
     mount = f"mount -t tmpfs -o size=64k tmpfs {disk}"
     room = f"mount -o remount,size=64m {disk}"
     script = f"{mount} || exit 77; {job} >/dev/null; echo status $?; {room}; {job} >/dev/null && test -s {disk}/run/result.json && echo went on"
