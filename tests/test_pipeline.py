@@ -40,7 +40,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(photos: Path, unhurried: None) -> tuple[hs.Result, Path]:
     folder = photos.parent / "run"
     task = hs.Task.from_folder(photos)
-    return hs.transfer(task, [hs.sources.get("efficientnet_lite0")], budget="2m", seed=0, out=folder, command="x"), folder
+    return hs.transfer(task, [hs.sources.get("efficientnet_lite0")], budget="1m", seed=0, out=folder, command="x"), folder
 
 
 def test_every_arm_is_measured_and_the_plan_is_finished(finished: tuple[hs.Result, Path]) -> None:
@@ -84,7 +84,7 @@ def test_arrays_predict_as_their_files(finished: tuple[hs.Result, Path], photos:
 def test_a_finished_run_is_read_and_not_repeated(finished: tuple[hs.Result, Path], photos: Path) -> None:
     result, folder = finished
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    again = hs.transfer(hs.Task.from_folder(photos), [hs.sources.get("efficientnet_lite0")], budget="2m", seed=0, out=folder, command="x")
+    again = hs.transfer(hs.Task.from_folder(photos), [hs.sources.get("efficientnet_lite0")], budget="1m", seed=0, out=folder, command="x")
     assert again == result
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
@@ -92,7 +92,7 @@ def test_a_finished_run_is_read_and_not_repeated(finished: tuple[hs.Result, Path
 def test_another_seed_in_the_same_folder_is_refused(finished: tuple[hs.Result, Path], photos: Path) -> None:
     _, folder = finished
     with pytest.raises(hs.InputError, match="holds another run"):
-        hs.transfer(hs.Task.from_folder(photos), [hs.sources.get("efficientnet_lite0")], budget="2m", seed=1, out=folder)
+        hs.transfer(hs.Task.from_folder(photos), [hs.sources.get("efficientnet_lite0")], budget="1m", seed=1, out=folder)
 
 
 def test_a_finished_run_is_remembered_for_later_forecasts(finished: tuple[hs.Result, Path]) -> None:
@@ -110,7 +110,7 @@ def test_a_run_killed_twice_ends_with_the_same_bytes_and_repeats_nothing(finishe
     code = (
         f"import math, headstart as hs, torch; from headstart.search import Clock; torch.set_num_threads({torch.get_num_threads()})\n"
         "Clock.deadline, Clock.late = lambda clock, share: math.inf, lambda clock, share, *, need=0.0: False\n"  # as in \"unhurried\"
-        f"hs.transfer(hs.Task.from_folder({str(photos)!r}), [hs.sources.get('efficientnet_lite0')], budget='2m', seed=0, out={str(folder)!r}, command='x')\n"
+        f"hs.transfer(hs.Task.from_folder({str(photos)!r}), [hs.sources.get('efficientnet_lite0')], budget='1m', seed=0, out={str(folder)!r}, command='x')\n"
     )
     environment = {**os.environ, "HEADSTART_CACHE": str(cache)}
     for pieces in (3, 30):  # kill once in the middle of the simple models, and once later
