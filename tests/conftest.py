@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from headstart.bench import Bench
+from headstart.learner import Candidate
+from headstart.methods import SimpleTable
 from headstart.search import Clock
 
 
@@ -31,3 +34,15 @@ def unhurried() -> Iterator[None]:
         patch.setattr(Clock, "deadline", lambda clock, share: math.inf)
         patch.setattr(Clock, "late", lambda clock, share, *, need=0.0: False)
         yield
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One baseline instead of a dozen, no network from random weights, judging once: what tests of one part of a whole run are not about."""
+
+    def simple(bench: Bench) -> None:
+        bench.search.fixed([Candidate(SimpleTable("linear"))], deadline=math.inf)
+
+    monkeypatch.setattr("headstart.plan.without_transfer", simple)
+    monkeypatch.setattr("headstart.plan.from_scratch", lambda bench: None)
+    monkeypatch.setattr("headstart.judging.REPEATS", 1)

@@ -27,7 +27,7 @@ from headstart.journal import Journal, best_of
 from headstart.keeping import Settings
 from headstart.learner import Candidate
 from headstart.ledger import Ledger
-from headstart.methods import FineTune, Head2Toe, Probe, SimpleTable
+from headstart.methods import FineTune, Head2Toe, Probe
 from headstart.methods.method import View
 from headstart.pretrain import source_from_table
 from headstart.proposing import BLIND, WORDS, Proposal, Proposer
@@ -418,18 +418,6 @@ def tables() -> tuple[Task, Source]:
 
     mine = table("mine", 90, 1)
     return mine, source_from_table(table("other", 800, 2), mine, seed=0)
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One baseline instead of a dozen, no network from random weights, judging once: what this file is not about."""
-
-    def simple(bench: Bench) -> None:
-        bench.search.fixed([Candidate(SimpleTable("linear"))], deadline=NEVER)
-
-    monkeypatch.setattr("headstart.plan.without_transfer", simple)
-    monkeypatch.setattr("headstart.plan.from_scratch", lambda bench: None)
-    monkeypatch.setattr("headstart.judging.REPEATS", 1)
 
 
 @pytest.mark.parametrize(("word", "divided"), [("bayes", "3"), ("random", "0.3")])

@@ -20,13 +20,12 @@ from sklearn.naive_bayes import GaussianNB
 
 import headstart as hs
 from headstart.activations.store import Rows, Store
-from headstart.bench import Bench
 from headstart.cli import _command
 from headstart.core import Backbone, Domain, Source, Task
 from headstart.evaluate import folds
 from headstart.learner import Candidate, views_of
 from headstart.ledger import Ledger
-from headstart.methods import METHODS, FineTune, SimpleTable
+from headstart.methods import METHODS, FineTune
 from headstart.methods.method import View, knob
 from headstart.modality import tabular
 from headstart.runners import cluster as room
@@ -212,15 +211,8 @@ def tables() -> tuple[Task, Source]:
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One baseline instead of a dozen, no network from random weights, judging once, no pictures: what this file is not about."""
-
-    def simple(bench: Bench) -> None:
-        bench.search.fixed([Candidate(SimpleTable("linear"))], deadline=NEVER)
-
-    monkeypatch.setattr("headstart.plan.without_transfer", simple)
-    monkeypatch.setattr("headstart.plan.from_scratch", lambda bench: None)
-    monkeypatch.setattr("headstart.judging.REPEATS", 1)
+def short(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for every file, and no pictures."""
     monkeypatch.setattr("headstart.evidence.curve", lambda *args, **how: ())
     monkeypatch.setattr("headstart.evidence.feature_map", lambda *args, **how: None)
 

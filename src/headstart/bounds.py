@@ -79,9 +79,6 @@ class Bounds:
         named = {"fastest" if name == "latency" else "smallest" for name in self.limits}
         return named.pop() if len(named) == 1 else "nearest"
 
-    def __str__(self) -> str:
-        return ", ".join(f"{FLAGS[name]} {written(name, limit)}" for name, limit in self.limits.items())
-
     def plain(self) -> dict[str, float | None]:
         """Return the bounds as plain values, for what tells one run from another."""
         return {f.name: self.limits.get(f.name) for f in dataclasses.fields(self)}

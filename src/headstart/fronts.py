@@ -29,11 +29,6 @@ class FrontPoint:
     latency: float
     on_front: bool = True
 
-    @property
-    def footprint(self) -> Footprint:
-        """What it takes."""
-        return Footprint(self.size, self.memory, self.latency)
-
 
 def dominates(one: FrontPoint, other: FrontPoint) -> bool:
     """Whether ``one`` is nowhere worse than ``other`` in score, size and latency, and better in one of them.
@@ -84,15 +79,6 @@ def seconds_told(seconds: float) -> str:
     ('12.3 ms', '2.5 s', '0.04 ms')
     """
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
-
-
-def told(footprint: Footprint) -> str:
-    """Return a footprint in words.
-
-    >>> told(Footprint(13_484_032, 20_000_000, 0.0123))
-    '13.5 MB on disk, 20 MB of memory, 12.3 ms'
-    """
-    return f"{bytes_told(footprint.size)} on disk, {bytes_told(footprint.memory)} of memory, {seconds_told(footprint.latency)}"
 
 
 def chosen(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:

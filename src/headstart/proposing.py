@@ -25,7 +25,7 @@ WORDS = {
     "random": "draws at random",
     "grid": "every point of a grid, of each method on each source one in turn",
     "bayes": "known-good settings first, then TPE (Bergstra et al. 2011); every third at random",
-    "gp": "known-good settings first, then a Gaussian process (Rasmussen & Williams 2006)",
+    "gp": "known-good settings first, then a Gaussian process (Rasmussen & Williams 2006); every third at random",
     "halving": "as bayes; a candidate goes on from fold to fold only while it is in the best third (Li et al. 2020, ASHA)",
     "hyperband": "as halving, over brackets that give up early or late (Li et al. 2018; with TPE Falkner et al. 2018)",
 }
@@ -135,13 +135,9 @@ class Proposer:
             if not refused(one := queue.popleft()) and (params := self.space.params(one)) is not None:
                 self._study.enqueue_trial(self._filled(params))
                 break
-        if blind and self.word not in BLIND:
-            self._study.sampler = optuna.samplers.RandomSampler(seed=self._number(f"blind {self._turn}"))
-        try:
-            return self._asked(refused, breaks, attempts=BOUNDED if barred else ATTEMPTS)
-        finally:
-            if blind and self.word not in BLIND:
-                self._study.sampler = self._informed
+        if self.word not in BLIND:
+            self._study.sampler = optuna.samplers.RandomSampler(seed=self._number(f"blind {self._turn}")) if blind else self._informed
+        return self._asked(refused, breaks, attempts=BOUNDED if barred else ATTEMPTS)
 
     def _asked(self, refused: Callable[[Candidate], bool], breaks: Callable[[Candidate], bool], *, attempts: int) -> Proposal | None:
         patience = 1 if self.word == "gp" else ATTEMPTS  # why: a Gaussian process that learnt nothing new says the same again, and takes long over it

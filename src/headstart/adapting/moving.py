@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from headstart.evaluate import scale
 from headstart.learner import moved, outputs
 from headstart.methods.features import LogisticPath, RidgeLOO
 from headstart.methods.features.scaling import LiveScaler
-from headstart.methods.method import Free, Level, Start, knob
+from headstart.methods.method import Free, Level, knob
 from headstart.methods.relations.deep import SHOT, TENT, SourceFree
 from headstart.methods.relations.deep.adabn import AdaBN, take_statistics
 from headstart.methods.relations.deep.bottleneck import Bottleneck
@@ -34,8 +34,6 @@ LEAST = 1e-6  # a factor of a class; no share is so surely 0 that a class could 
 @dataclass(frozen=True)
 class AsItIs(Free):
     """The model that was shipped, as it is."""
-
-    start: Start = field(repr=False, compare=False)
 
     name: ClassVar[str] = "as shipped"
     level: ClassVar[Level] = "none"
@@ -58,7 +56,6 @@ class Shares(Free):
     classes : how many
     """
 
-    start: Start = field(repr=False, compare=False)
     temperature: float = 1.0
     classes: int = 2
 
@@ -110,8 +107,6 @@ class BlackBox(Shares):
 class OwnMoments(Free):
     """Standardise features by the target's mean and deviation where the model kept those of its source (Li et al. 2018, of features)."""
 
-    start: Start = field(repr=False, compare=False)
-
     name: ClassVar[str] = ScaledByDomain.name
     paper: ClassVar[str] = ScaledByDomain.paper
     limits: ClassVar[str] = ScaledByDomain.limits
@@ -139,8 +134,6 @@ class OwnMoments(Free):
 class Statistics(Free):
     """Put the target's statistics in the place of the source's in every BatchNorm above the cut (Li et al. 2018)."""
 
-    start: Start = field(repr=False, compare=False)
-
     name: ClassVar[str] = AdaBN.name
     paper: ClassVar[str] = AdaBN.paper
     limits: ClassVar[str] = AdaBN.limits
@@ -155,8 +148,6 @@ class Statistics(Free):
 @dataclass(frozen=True)
 class GoneOn(Free):
     """The interface of methods of the loop that go on from a net: ``kind`` says which."""
-
-    start: Start = field(repr=False, compare=False)
 
     steps: int = 0
 

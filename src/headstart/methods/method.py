@@ -10,7 +10,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -109,6 +109,7 @@ class Start:
     sha256: str
 
 
+@dataclass(frozen=True)
 class Free(ABC):
     """A method that moves a fitted model, ``start``, to unlabelled cases of a target: no case of its source is needed."""
 
@@ -118,7 +119,7 @@ class Free(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     paper: ClassVar[str] = ""
     limits: ClassVar[str] = ""
-    start: Start
+    start: Start = field(repr=False, compare=False)
 
     def view(self, source: Source | None) -> View:
         """Return which activations of target cases it looks at: those that the model predicts from."""
