@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ from headstart.learner import Candidate
 from headstart.methods.method import Closed, View, knob
 from headstart.outlook import outlook
 from headstart.result import Contender, Outlook, Verdict
-from headstart.search import Arena, Clock, Search
+from headstart.search import Arena, Clock, Piece, Search
 
 D = 6  # features of a view
 UNSEEN = 2000
@@ -143,17 +143,22 @@ class World:
         return "torch"
 
 
-@dataclass(frozen=True)
-class Quick(Arena):
-    """The arena without disk and hashes: the same fits on the same rows, so that a world takes a fraction of a second."""
+class Held:
+    """A runner without disk and hashes: the same fits on the same rows, so that a world takes a fraction of a second."""
 
-    held: dict[Any, np.ndarray] = field(default_factory=dict)
+    width = 1
 
-    def fold(self, candidate: Candidate, train: np.ndarray, test: np.ndarray, *, deadline: float) -> tuple[np.ndarray, float]:
+    def __init__(self) -> None:
+        self.held: dict[Any, np.ndarray] = {}
+
+    def ahead(self, arena: Arena, pieces: Iterable[Piece], *, deadline: float) -> None: ...
+
+    def outcome(self, arena: Arena, piece: Piece, *, deadline: float, patience: float) -> tuple[np.ndarray, float]:
+        candidate, train, test = piece
         key = (candidate.method, candidate.view, train.tobytes(), test.tobytes())
         if key not in self.held:
-            x = self.views.array(candidate.view)
-            self.held[key] = candidate.method.estimator(seed=self.seed).fit(x[train], self.y[train]).predict_proba(x[test])  # type: ignore[union-attr]
+            x = arena.views.array(candidate.view)
+            self.held[key] = candidate.method.estimator(seed=arena.seed).fit(x[train], arena.y[train]).predict_proba(x[test])  # type: ignore[union-attr]
         return self.held[key], 0.0
 
 
@@ -236,7 +241,7 @@ def _bench(world: World, *, seed: int) -> Bench:
     task = Task("classification", "tabular", Domain("world", list(range(world.n)), [names[c] for c in world.y[: world.n]]), names)
     train, test = holdout(world.y[: world.n], seed=seed)
     table = {name: Source(name, dim=D, stages=("a", "b", "c")) for name in world.sources}
-    arena = Quick(world, world.y, len(names), None, seed)  # type: ignore[arg-type]
+    arena = Arena(world, world.y, len(names), None, seed, runner=Held())  # type: ignore[arg-type]
     search = Search(arena, (), None)
     clock = Clock(BUDGET)
     inspection = Inspection(tuple(world.digests[: world.n]))
