@@ -9,8 +9,9 @@ import torch
 
 from headstart import sources
 from headstart.activations.store import Store
+from headstart.core import Source
 from headstart.learner import Candidate, Target, learn
-from headstart.methods import Closed, FineTune, Scratch, View
+from headstart.methods import Closed, FineTune, Probe, Scratch, View
 from headstart.methods.relations import CORAL
 from headstart.views import Views
 
@@ -83,3 +84,12 @@ def test_a_net_tuned_from_stored_activations_has_the_bits_of_one_whose_activatio
         assert views.computed == {source.name: computed}
         weights.append(torch.cat([value.flatten() for value in fitted.model.state_dict().values()]))
     assert torch.equal(*weights)
+
+
+def test_settings_that_learn_alike_from_the_same_stages_are_one_candidate() -> None:
+    shallow = Source("two stages", dim=4, stages=("a", "b"))
+    told = {(back, span): str(Candidate(Probe(back=back, span=span), shallow).describe()) for back in (0, 1, 3) for span in (1, 2, 4)}
+    assert told[0, 2] == told[0, 4] != told[0, 1]
+    assert len({told[1, 1], told[1, 4], told[3, 1], told[3, 4]}) == 1
+    assert len(set(told.values())) == 3
+    assert str(Candidate(Probe(head="knn"), shallow).describe()) != told[0, 1]

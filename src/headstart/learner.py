@@ -26,6 +26,7 @@ from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
 
 BORROWS = frozenset({"source.data", "source.labels"})
+PLACE = frozenset({"back", "span"})  # knobs that do nothing but choose the view
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,11 @@ class Candidate:
         return {name: getattr(self.method, name) for name in space(self.method)} | ((self.settings and self.settings.changed()) or {})
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells it from every other candidate, as plain values."""
+        """Return what tells it from every other candidate, as plain values: two that learn alike from the same view are one."""
         weights = None if self.source is None else [self.source.name, self.source.weights_sha256]
         view = {name: value for name, value in dataclasses.asdict(self.view).items() if name != "copies" or value}
-        plain = {"method": self.method.name, "source": weights, "params": self.params, "view": view}
+        params = {name: value for name, value in self.params.items() if name not in PLACE}
+        plain = {"method": self.method.name, "source": weights, "params": params, "view": view}
         if self.source is not None and self.method.needs & BORROWS:
             plain["lent"] = self.source.data_sha256
         if self.settings is not None:
