@@ -21,7 +21,7 @@ from headstart.core import InputError
 
 PROCESSES = multiprocessing.get_context("forkserver")  # they start in milliseconds, from a server without threads of ours
 PROCESSES.set_forkserver_preload(["headstart.activations.store"])
-KILLS = 200
+KILLS = 80
 FIELDS = {"weights": "ab", "cut": 3, "preprocess": {"size": 16, "crop": 0.9}}
 
 

@@ -55,7 +55,7 @@ def world(n: int, *, seed: int, shift: float = 0.0) -> tuple[list[dict[str, floa
 def test_features_of_a_related_table_explain_what_the_columns_alone_do_not() -> None:
     from sklearn.linear_model import RidgeCV
 
-    (rows, y), (more, z) = world(80, seed=1, shift=2.0), world(1500, seed=2)
+    (rows, y), (more, z) = world(80, seed=1, shift=2.0), world(700, seed=2)
     source = source_from_table(table("other", more, z), table("mine", rows, y), seed=0)
     body = source.backbone
     with torch.no_grad():
