@@ -27,7 +27,7 @@ from headstart.journal import Journal, best_of
 from headstart.keeping import Settings
 from headstart.learner import Candidate
 from headstart.ledger import Ledger
-from headstart.methods import FineTune, Head2Toe, Probe
+from headstart.methods import AugmentImage, FineTune, Head2Toe, Probe, Stages
 from headstart.methods.method import View
 from headstart.pretrain import source_from_table
 from headstart.proposing import BLIND, WORDS, Proposal, Proposer
@@ -235,9 +235,15 @@ def test_a_search_that_is_run_again_repeats_no_fit(tmp_path: Path, planted: None
     assert run(tmp_path, "hyperband").search.trials == first.search.trials
 
 
-def test_warm_starts_come_first_and_cheap_before_dear() -> None:
+def test_warm_starts_are_those_that_did_well_elsewhere_and_cheap_before_dear() -> None:
+    """Training is cheap on a table, and dear on images and texts."""
     names = [c.method.name for c in known_good(field(), tuned("good"))]
-    assert names == ["frozen + head"] * 6 + ["head2toe", "fine-tune"]
+    assert names == ["fine-tune", "frozen + head", "head2toe", *["frozen + head"] * 5]
+    names = [c.method.name for c in known_good(field(), dataclasses.replace(tuned("good"), modality="image"))]
+    assert names == ["head2toe", *["frozen + head"] * 6, "fine-tune"]
+    copies = Space({"augment": AugmentImage(), "stages": Stages(), "frozen + head": Probe()}, {"good": tuned("good")}, Settings(), 2)
+    names = [c.method.name for c in known_good(copies, dataclasses.replace(tuned("good"), modality="image"))]
+    assert names == ["stages", *["frozen + head"] * 6, "augment"]
     assert {c.source.name for c in known_good(field(), tuned("good")) if c.source} == {"good"}
 
 

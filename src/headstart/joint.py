@@ -6,6 +6,7 @@ It can be stopped at any time: the best so far is what goes on to be judged.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from headstart.bench import Bench
 from headstart.core import Source
 from headstart.journal import JOURNAL_FILE, best_of
 from headstart.learner import Candidate, with_params
-from headstart.methods import METHODS, Closed, Discriminative, FineTune, Method, space
+from headstart.methods import METHODS, Closed, Discriminative, FineTune, Method, Probe, ProbeRegressor, space
 from headstart.plan import PROCEDURES, feasible, probe_of
 from headstart.proposing import BLIND, BLINDLY, BY_FOLDS, Proposal, Proposer
 from headstart.result import RankedSource
@@ -28,6 +29,8 @@ from headstart.train import OutOfTime
 
 PRIOR = 5  # settings of a past run that are tried first
 WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
+# the order in which defaults are tried: each adds most to the best so far on nine tasks (Feurer et al. 2022, sec. 3; benchmarks/search.py --order)
+PORTFOLIO = ("discriminative", "stages", "gaussian", "logistic", "lda", "interpolate", "smote", "cosine", "prototype", "fine-tune")
 # where no method is named: what a trial of costs seconds
 EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "frozen"), Discriminative, FineTune)
 SECONDS_A_TRIAL = 8.0  # of the budget, where no number of trials is named
@@ -116,18 +119,30 @@ class _Patience:
 
 
 def known_good(field: Space, leads: Source) -> Iterator[Candidate]:
-    """Yield settings that have done well elsewhere, on the source whose probe leads: probes of earlier and more stages, every method by its defaults, heads.
+    """Yield settings that have done well elsewhere, on the source whose probe leads: methods by their defaults and probes of earlier and more stages, in turn.
 
-    Those on stored activations come first: they cost next to nothing.
+    Those on stored activations come first: they cost next to nothing. So does training on columns of a table.
     """
     methods = list(field.templates.values())
-    probe = next((m for m in methods if "span" in space(m)), None)
+    probe = next((m for m in methods if isinstance(m, Probe | ProbeRegressor)), None)
+    ordered = sorted((m for m in methods if m is not probe), key=lambda m: (_dear(m, leads), _place(m)))
+    cheap = [Candidate(m, leads) for m in ordered if not _dear(m, leads)]
+    walk: list[Candidate] = []
     if probe is not None:
-        yield from (Candidate(with_params(probe, {"back": back, "span": span}), leads) for back, span in WALK)
-        heads = space(probe)["head"].choices
-        yield from (Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in heads[1:])
-    dear = sorted(methods, key=lambda m: (isinstance(m, Method), m.level == "data"))  # why data: copies of every input ask for passes of their own
-    yield from (Candidate(m, leads) for m in dear if m is not probe)
+        walk += [Candidate(with_params(probe, {"back": back, "span": span}), leads) for back, span in WALK]
+        walk += [Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in space(probe)["head"].choices[1:]]
+    for pair in itertools.zip_longest(cheap, walk):
+        yield from (one for one in pair if one is not None)
+    yield from (Candidate(m, leads) for m in ordered if _dear(m, leads))
+
+
+def _dear(method: Closed | Method, source: Source) -> bool:
+    """Whether a trial takes more than features that are stored: training, or passes for copies of every input."""
+    return source.modality != "tabular" if isinstance(method, Method) else bool(method.view(source).copies)
+
+
+def _place(method: Closed | Method) -> int:
+    return PORTFOLIO.index(method.name) if method.name in PORTFOLIO else len(PORTFOLIO)
 
 
 def _templates(bench: Bench, methods: Sequence[type[Closed | Method]], leads: Source) -> list[Closed | Method]:
