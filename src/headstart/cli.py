@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -218,7 +221,8 @@ def cache(
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
     try:
-        app()
+        with _crew():
+            app()
     except ValueError as error:
         from headstart.core import InputError
 
@@ -229,6 +233,29 @@ def main() -> None:
     except KeyboardInterrupt:
         print("headstart: stopped. Run the same command again to go on.", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _processes() -> int:
+    """How many processes torchrun started to share the training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
+@contextlib.contextmanager
+def _crew() -> Iterator[None]:
+    """Let the processes that torchrun started work for the first one, which alone goes on."""
+    if _processes() == 1:
+        yield
+        return
+    from headstart.core import InputError
+    from headstart.crew import together
+
+    command = next(iter(sys.argv[1:]), "")
+    if command != "transfer" and os.environ.get("RANK") != "0":
+        raise SystemExit(0)
+    if command != "transfer":
+        raise InputError(f"Several processes can share the training of transfer. Run headstart {command} without torchrun.")
+    with together():
+        yield
 
 
 def _command(out: Path) -> str:
@@ -243,4 +270,5 @@ def _command(out: Path) -> str:
         if not skip and word not in aside and not word.startswith(tuple(f"{name}=" for name in aside)):
             kept.append(word)
         skip = word in aside
-    return shlex.join(["headstart", *kept])
+    launcher = ["torchrun", "--nproc-per-node", str(_processes()), "-m"] if _processes() > 1 else []
+    return shlex.join([*launcher, "headstart", *kept])

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,6 +23,7 @@ MOST_SOUP = 16  # checkpoints of a soup: each is a copy of the weights in memory
 
 
 BALANCES = ("weights", "sampling", "none")
+DEVICES = ("cpu", "cuda")
 BOUNDS = {
     "batch": (1, math.inf),
     "micro": (0, math.inf),
@@ -33,6 +35,7 @@ BOUNDS = {
     "focus": (0, 10),
     "mixup": (0, 10),
     "cutmix": (0, 10),
+    "processes": (1, math.inf),
 }
 
 
@@ -58,6 +61,9 @@ class Settings:
     mixup : alpha of Beta(alpha, alpha), from which the share of another case of the batch is drawn that each case, with its target, is mixed with, .2 in
         Zhang et al. 2018; 0, the default, mixes nothing. Above a cut this is manifold mixup (Verma et al. 2019)
     cutmix : the same for a rectangle that is cut from another case (Yun et al. 2019 take 1); with both, each batch draws one of the two
+    device : "cpu", the default, or "cuda": where networks are trained; they come back to the CPU. Draws and sums on a GPU end in other bits
+    processes : how many share each batch, of those that are in :func:`headstart.crew.together`; 1, the default. Gradients are those of the batch up to
+        rounding, with the exceptions of ``micro``; draws such as dropout's are other ones for another number
     """
 
     batch: int = 32
@@ -71,6 +77,8 @@ class Settings:
     focus: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.average and self.held_in:
@@ -83,6 +91,8 @@ class Settings:
                 raise InputError(f"{name}={value:g} is out of range. Give a value from {low:g} to {high:g}.")
         if self.balance not in BALANCES:
             raise InputError(f"balance={self.balance!r} is unknown. Choose one of {', '.join(BALANCES)}.")
+        if self.device not in DEVICES:
+            raise InputError(f"device={self.device!r} is unknown. Choose one of {', '.join(DEVICES)}.")
 
     @classmethod
     def parse(cls, text: str) -> Settings:
@@ -114,6 +124,17 @@ class Settings:
     def changed(self) -> dict[str, Any] | None:
         """Return the settings that are not the defaults; ``None`` where all are."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default} or None
+
+    def place(self) -> torch.device:
+        """Return the device that this process trains on: of several on one machine each has a GPU of its own. Raises ``InputError`` where it has none."""
+        if self.device == "cpu":
+            return torch.device("cpu")
+        own, seen = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not seen:
+            raise InputError("device=cuda is asked for, and PyTorch sees no GPU here. Leave it out, or install PyTorch for your GPU's driver.")
+        if own >= seen:
+            raise InputError(f"Process {own + 1} of this machine has no GPU of its own: PyTorch sees {seen}. Start as many processes as there are GPUs.")
+        return torch.device("cuda", own)
 
     def split(self, y: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on and those held in: of each class its share, but never its last case; of numbers the share of all.
@@ -171,6 +192,10 @@ class Progress:
     keeps: int = 1
     waited: int = 0
 
+    def on(self, device: torch.device) -> Progress:
+        """Return a copy whose weights are on that device."""
+        return Progress(**{f.name: _on(getattr(self, f.name), device) for f in dataclasses.fields(self)})
+
     def blend(self, net: nn.Module, decay: float) -> None:
         """Move the average towards the weights of step ``self.step``; a decay of 0 keeps none."""
         if not decay:
@@ -218,18 +243,28 @@ class Checkpoint:
     @classmethod
     def of(cls, net: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> Checkpoint:
         """Return a copy of where a training stands."""
-        return cls(_copied(net), copy.deepcopy(optimiser.state_dict()), torch.get_rng_state(), copy.deepcopy(progress))
+        at = torch.device("cpu")  # why: what is trained on a GPU can be gone on with on any machine
+        return cls(_on(net.state_dict(), at), _on(optimiser.state_dict(), at), torch.get_rng_state(), progress.on(at))
 
     def restore(self, net: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
         """Put it back into a net and its optimiser, and into PyTorch's random state; return the progress."""
         net.load_state_dict(self.net)
         optimiser.load_state_dict(copy.deepcopy(self.optimiser))
         torch.set_rng_state(self.random)
-        return copy.deepcopy(self.progress)
+        return self.progress.on(next(net.parameters()).device)
 
 
 def _copied(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    """Return a copy of plain containers, with the tensors in them on that device."""
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True)
+    if isinstance(value, dict):
+        return {name: _on(one, device) for name, one in value.items()}
+    return type(value)(_on(one, device) for one in value) if isinstance(value, list | tuple) else copy.deepcopy(value)
 
 
 def _pasted(x: Tensor, other: Tensor, own: float) -> tuple[Tensor, float]:

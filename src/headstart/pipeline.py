@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart import doctor, evidence, plan, train
+from headstart import crew, doctor, evidence, plan, train
 from headstart.activations.store import default_root
 from headstart.bench import Bench, Observer, Silent, check, set_up
 from headstart.bounds import Bounds
@@ -115,6 +115,7 @@ def transfer(
     headstart.core.InputError: Headstart cannot transfer to image detection yet; it can to classification and regression.
     """
     seconds, margin = parse_budget(budget), checked_margin(margin)
+    crew.ready(settings)
     clock = Clock(seconds)
     observer = Silent() if observer is None else observer
     check(task, sources)
@@ -128,7 +129,7 @@ def transfer(
     if methods is not None and (why := unlent(chosen, sources)):
         raise InputError(why)
     reading = f"reading {evidence.THINGS[task.modality]}"
-    with tempfile.TemporaryDirectory() as scratch, opened(runner, address=address, say=observer.say) as where:
+    with tempfile.TemporaryDirectory() as scratch, opened(runner, address=address, settings=settings, say=observer.say) as where:
         observer.phase(reading, len(task.target))
         task, inspection = door(task.modality).inspect(task, skip_unreadable=skip_unreadable, progress=lambda k: observer.advance(reading, k))
         run = Run(Path(out) if out is not None else Path(scratch))

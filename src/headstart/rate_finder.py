@@ -54,6 +54,7 @@ def find_rate(method: Method, net: Net, x: np.ndarray, y: np.ndarray, *, seed: i
     0.001
     """
     seen: list[float] = []
+    settings = dataclasses.replace(settings, processes=1)  # why: the sweep ends in the loss, which only one process may see whole
     try:
         fit(_swept(method, seen), copy.deepcopy(net), x, y, seed=seed, settings=settings)
     except _Diverged:

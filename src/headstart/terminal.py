@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -118,10 +118,12 @@ def transfer_and_report(asked: Asked) -> None:
 
     seconds = parse_budget(asked.budget)
     import headstart as hs
+    from headstart.crew import size
     from headstart.keeping import Settings
     from headstart.methods import tuners
 
     settings, terms = Settings.parse(asked.train or ""), hs.Terms(**asked.terms)
+    settings = settings if settings.processes > 1 else replace(settings, processes=size())
     bounds = None if asked.bounds is None else hs.Bounds(**asked.bounds)
     methods = None if asked.methods is None else [name.strip() for name in asked.methods.split(",") if name.strip()]
     if methods is not None:

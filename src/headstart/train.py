@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headstart.activations.engines import is_out_of_memory, tune_allocator
-from headstart.core import Batch, InputError, Net
+from headstart.activations.engines import tune_allocator
+from headstart.core import Batch, Net
+from headstart.crew import gradients_of
 from headstart.freezing import Learner, learners, set_modes
+from headstart.gradients import Work, placed
 from headstart.keeping import Checkpoint, Progress, Settings
 from headstart.methods.method import Criterion, Method, target_loss
 
@@ -26,6 +28,7 @@ CLIP = 1.0
 PREPARED = 4  # batches that a method may look at before the first step
 PART = 64  # cases of the second domain that are looked at together; more are no faster on a CPU
 PLAIN = Settings()
+CPU = torch.device("cpu")
 
 
 class OutOfTime(Exception):
@@ -68,7 +71,8 @@ def fit(
     reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
-    settings : batches and how they are drawn and mixed, how cases are weighed, averages of the weights, early stopping
+    settings : batches and how they are drawn and mixed, how cases are weighed, averages of the weights, early stopping; on which device, by how many
+        processes (see :mod:`headstart.crew`). The net comes back on the CPU
     resume : go on from there; everything else must be as it was, and ``net`` built alike
     keep : after every so many steps, what is called with a checkpoint
 
@@ -77,25 +81,27 @@ def fit(
     OutOfTime
         the deadline passed.
     InputError
-        the loss is no longer a number; inputs that cannot be mixed are to be mixed.
+        the loss is no longer a number; inputs that cannot be mixed are to be mixed; there is no GPU, or are not so many processes, as are asked for.
     """
     tune_allocator()
-    reduced = reduced and gains_from_bfloat16(net)
+    device = settings.place()
+    net.to(device)
     generator = torch.Generator().manual_seed(seed)
     targets, weights = _targets(y, net)
     taught, held = settings.split(np.asarray(y), generator)
-    criterion = settings.criterion(weights)
+    criterion = settings.criterion(weights.to(device))
     size = min(settings.batch, len(taught))
     batches = _batches(taught, method.steps, generator, size=size, odds=settings.odds(targets[taught], weights))
     who = learners(net, method)
     optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
-    cases = _Cases(x, targets, unlabelled)
-    judge = partial(_loss_on, net, cases.take(held), criterion, size=size)
-    with torch.random.fork_rng(devices=[]):
+    cases = _Cases(x, targets, unlabelled, device)
+    backward = gradients_of(Work(method, net, criterion, seed, device, reduced and gains_from_bfloat16(net, device)), settings)
+    judge = partial(_loss_on, net, cases.take(held), criterion, size=size, device=device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        method.prepare(net.eval(), cases.take(torch.cat(batches[:PREPARED]).unique(), _joined(others[:PREPARED])), criterion)
+        method.prepare(net.eval(), cases.first(batches, others), criterion)
         state = Progress(keeps=max(1, settings.soup)) if resume is None else _resumed(resume, method, net, optimiser, cases)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
@@ -106,7 +112,7 @@ def fit(
             factors = method.rates(len(net.body), step / method.steps)
             set_modes(net, who, factors, state.multiples, method)
             batch = settings.mixed(cases.take(batches[step], others[step], progress=step / method.steps), classes=len(weights))
-            loss, micro = _backward(method, net, optimiser, batch, criterion, step=step, micro=micro, reduced=reduced)
+            loss, micro = backward(batch, step=step, micro=micro)
             state.losses.append(loss)
             state.multiples = state.multiples if step % max(1, len(taught) // size) else method.multiples(net)
             _descended(method, net, optimiser, who, [f * method.rate for f in factors], state)
@@ -120,7 +126,7 @@ def fit(
                 progress(state.step / method.steps)
         state.serve(net, judge)
         _surveyed(method, net, cases, method.steps)
-    return _finished(method, net), History(tuple(state.losses))
+    return _finished(method, net.cpu()), History(tuple(state.losses))
 
 
 def predict_logits(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
@@ -143,8 +149,8 @@ def hidden(net: Net, x: np.ndarray, *, batch: int = 64) -> np.ndarray:
     return torch.cat(parts).double().numpy()
 
 
-def gains_from_bfloat16(net: nn.Module) -> bool:
-    """Whether the net trains faster in bfloat16 on this processor: it has the instructions, and no convolution runs over groups.
+def gains_from_bfloat16(net: nn.Module, device: torch.device = CPU) -> bool:
+    """Whether the net trains faster in bfloat16 there. On a CPU: it has the instructions, and no convolution runs over groups. On a GPU: it has them.
 
     Measured on two cores with them: dense convolutions 1.7 to 2 times as fast, depthwise ones 1.6 to 2 times as slow. A rule and no clock, so that
     the same machine always trains alike.
@@ -152,6 +158,8 @@ def gains_from_bfloat16(net: nn.Module) -> bool:
     >>> gains_from_bfloat16(nn.Conv2d(4, 4, 3, groups=4))
     False
     """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return bool(native) and all(m.groups == 1 for m in convolutions)
@@ -175,20 +183,25 @@ def _batches(taught: np.ndarray, steps: int, generator: torch.Generator, *, size
 
 @dataclass(frozen=True)
 class _Cases:
-    """What batches are taken from: activations, targets, and activations of a second domain where there is one."""
+    """What batches are taken from: activations, targets, and activations of a second domain where there is one; ``device`` is where the net is."""
 
     x: np.ndarray
     y: Tensor
     unlabelled: np.ndarray | None
+    device: torch.device
 
     def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None, *, progress: float = 0.0) -> Batch:
         second = None if self.unlabelled is None or beside is None else _tensor(self.unlabelled, beside)
         return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), second, beside, progress)
 
+    def first(self, batches: Sequence[Tensor], others: Sequence[Tensor | None]) -> Batch:
+        """The cases of the first batches, each once, where the net is."""
+        return placed(self.take(torch.cat(list(batches[:PREPARED])).unique(), _joined(others[:PREPARED])), self.device)
+
     def parts(self) -> Iterator[Tensor]:
         """All of the second domain in order, in parts of nearly one size: so that none is a single case, which has no variance."""
         if self.unlabelled is not None:
-            yield from parts_of(self.unlabelled)
+            yield from (part.to(self.device) for part in parts_of(self.unlabelled))
 
 
 def parts_of(x: np.ndarray) -> Iterator[Tensor]:
@@ -212,6 +225,7 @@ def _surveyed(method: Method, net: Net, cases: _Cases, step: int) -> None:
     if cases.unlabelled is not None and method.surveys(step, method.steps):
         with torch.no_grad():
             method.survey(net.eval(), cases.parts(), step / method.steps)
+        net.to(cases.device)  # why: what it found may be new in the scaffold
 
 
 def _resumed(kept: Checkpoint, method: Method, net: Net, optimiser: torch.optim.Optimizer, cases: _Cases) -> Progress:
@@ -224,36 +238,6 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     """Return the rows of several batches, each once."""
     rows = [part for part in parts if part is not None]
     return torch.cat(rows).unique() if rows else None
-
-
-def _backward(
-    method: Method, net: Net, optimiser: torch.optim.Optimizer, batch: Batch, criterion: Criterion, *, step: int, micro: int, reduced: bool
-) -> tuple[float, int]:
-    """Leave the gradients of the batch's loss in the net; return the loss and how many cases memory held at once."""
-    random = torch.get_rng_state()
-    while True:
-        optimiser.zero_grad(set_to_none=True)
-        try:
-            return _accumulated(method, net, batch, criterion, step=step, micro=micro, reduced=reduced), micro
-        except (MemoryError, RuntimeError) as error:
-            if micro == 1 or not is_out_of_memory(error):
-                raise
-        micro = (micro + 1) // 2
-        torch.set_rng_state(random)
-
-
-def _accumulated(method: Method, net: Net, batch: Batch, criterion: Criterion, *, step: int, micro: int, reduced: bool) -> float:
-    """Add up gradients part by part; each part's mean loss counts by its share of the batch's weights, so that the sum is the batch's own mean."""
-    mass = criterion.mass(batch.y)
-    whole = 0.0
-    for rows in torch.arange(len(batch.y)).split(micro):
-        part = batch if len(rows) == len(batch.y) else batch.take(rows)
-        share = 1.0 if len(rows) == len(batch.y) else float(mass[rows].sum() / mass.sum())
-        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-            terms = method.loss(net, part, criterion)
-        whole += share * _finite(sum(float(term.detach()) for term in terms.values()), step, method)
-        method.descend(terms, net, share)
-    return whole
 
 
 def _descended(method: Method, net: Net, optimiser: torch.optim.Optimizer, who: Sequence[Learner], rates: Sequence[float], state: Progress) -> None:
@@ -273,12 +257,12 @@ def _finished(method: Method, net: Net) -> Net:
     return net.requires_grad_(True).eval()
 
 
-def _loss_on(net: Net, batch: Batch, criterion: Criterion, *, size: int) -> float:
+def _loss_on(net: Net, batch: Batch, criterion: Criterion, *, size: int, device: torch.device) -> float:
     """Return the target's loss, without the method's penalties, in evaluation mode."""
     net.eval()
     with torch.no_grad():
-        output = torch.cat([net(part) for part in batch.x.split(size)])
-        return float(torch.stack(list(target_loss(output, batch.y, criterion).values())).sum())
+        output = torch.cat([net(part.to(device)) for part in batch.x.split(size)])
+        return float(torch.stack(list(target_loss(output, batch.y.to(device), criterion).values())).sum())
 
 
 def _targets(y: np.ndarray, net: Net) -> tuple[Tensor, Tensor]:
@@ -292,9 +276,3 @@ def _class_weights(y: np.ndarray, net: Net) -> Tensor:
     classes = [m.out_features for m in net.head.modules() if isinstance(m, nn.Linear)][-1]
     counts = np.bincount(np.asarray(y), minlength=classes)
     return torch.from_numpy(len(y) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
-
-
-def _finite(loss: float, step: int, method: Method) -> float:
-    if not math.isfinite(loss):
-        raise InputError(f"The loss of {method.name!r} became {loss} at step {step + 1}. Lower its rate (now {method.rate:g}).")
-    return loss

@@ -148,7 +148,7 @@ class Criterion:
         tensor([2.])
         """
         if not len(self.weights):
-            return torch.ones(len(y))
+            return torch.ones(len(y), device=y.device)
         return self.weights[y] if y.ndim == 1 else y @ self.weights
 
 

@@ -7,24 +7,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from headstart.core import InputError
+from headstart.keeping import Settings
 from headstart.search import Here, Runner
+from headstart.train import PLAIN
 
 WORDS = {"here": "in this process", "ray": "on a Ray cluster"}
 
 
 @contextmanager
-def opened(runner: str | Runner, *, address: str = "auto", say: Callable[[str], None] | None = None) -> Iterator[Runner]:
+def opened(runner: str | Runner, *, address: str = "auto", settings: Settings = PLAIN, say: Callable[[str], None] | None = None) -> Iterator[Runner]:
     """Open a runner by one of :data:`WORDS`, and let go of it at the end; one that is given as an object is used as it is.
 
     Parameters
     ----------
     address : of the cluster, see :class:`headstart.runners.cluster.OnRay`
+    settings : of training; a cluster's folds are trained by one process each, on the CPU
     say : hears what went wrong on the cluster
 
     Raises
     ------
     InputError
-        there is no such runner; Ray is not installed; no cluster answers.
+        there is no such runner; Ray is not installed; no cluster answers; its folds cannot be trained as the settings ask.
 
     Examples
     --------
@@ -32,6 +35,8 @@ def opened(runner: str | Runner, *, address: str = "auto", say: Callable[[str], 
     ...     runner.width
     1
     """
+    if not isinstance(runner, Here) and runner != "here" and (settings.processes > 1 or settings.device != "cpu"):
+        raise InputError("Folds on a Ray cluster are trained by one process each, on the CPU. Leave out --runner ray, or torchrun and device=cuda.")
     if not isinstance(runner, str):
         yield runner
     elif runner == "ray":

@@ -77,7 +77,7 @@ class Stochastic(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         out = self._normalised(x, batch=False)
         if self.training:
-            chosen = torch.rand(self.num_features) < self.p
+            chosen = torch.rand(self.num_features, device=x.device) < self.p
             out = torch.where(chosen.view(1, -1, *[1] * (x.ndim - 2)), self._normalised(x, batch=True), out)
         for child in self.children():
             out = child(out)

@@ -89,7 +89,7 @@ class Deep(Tuned):
         n = len(batch.x)
         seen = Seen(features[:n], output[:n], features[n:], output[n:])
         # why: distances and spectra are differences of large numbers, which bfloat16 does not hold
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(batch.x.device.type, enabled=False):
             return {**target_loss(seen.zs, batch.y, criterion, smoothing=self.smoothing), **self.nearing(net, batch, seen)}
 
     @abstractmethod

@@ -65,5 +65,5 @@ def plan(cost: Tensor) -> Tensor:
     import ot
 
     n, m = cost.shape
-    found = ot.emd(np.full(n, 1.0 / n), np.full(m, 1.0 / m), np.ascontiguousarray(cost.detach().double().numpy()))
-    return torch.from_numpy(found).to(cost.dtype)
+    found = ot.emd(np.full(n, 1.0 / n), np.full(m, 1.0 / m), np.ascontiguousarray(cost.detach().double().cpu().numpy()))
+    return torch.from_numpy(found).to(cost)

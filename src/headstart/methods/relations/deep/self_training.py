@@ -52,7 +52,7 @@ class SelfTraining(Deep):
     def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
         p = torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
         if net.scaffold is not None:
-            net.scaffold["labels"] = Table(surest(p, self.first + (self.last - self.first) * progress).numpy())
+            net.scaffold["labels"] = Table(surest(p, self.first + (self.last - self.first) * progress).cpu().numpy())
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         labels = built(net, "labels")(batch.unlabelled_rows)

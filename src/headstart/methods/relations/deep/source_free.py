@@ -95,7 +95,7 @@ class SHOT(SourceFree):
         p = torch.cat([output for _, output in seen]).softmax(dim=1)
         labels = nearest_centroid(torch.cat([features for features, _ in seen]), p)
         if net.scaffold is not None:
-            net.scaffold["labels"] = Table(functional.one_hot(labels, p.shape[1]).numpy())
+            net.scaffold["labels"] = Table(functional.one_hot(labels, p.shape[1]).cpu().numpy())
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         p = seen.zt.softmax(dim=1)
@@ -158,7 +158,7 @@ def nearest_centroid(features: Tensor, p: Tensor) -> Tensor:
     >>> nearest_centroid(f, torch.tensor([[0.9, 0.1], [0.45, 0.55], [0.1, 0.9]])).tolist()
     [0, 0, 1]
     """
-    unit = functional.normalize(torch.cat([features, torch.ones(len(features), 1)], dim=1), dim=1)
+    unit = functional.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
     centroids = p.T @ unit
     labels = (unit @ functional.normalize(centroids, dim=1).T).argmax(dim=1)
     share = functional.one_hot(labels, p.shape[1]).to(unit.dtype)
