@@ -1,8 +1,9 @@
-"""What test_crew.py starts as several processes: trainings that they share, beside the same ones by one of them. Prints one line of JSON."""
+"""What test_crew.py starts as several processes: trainings that they share, beside the same ones by one of them; and a command with a mistake."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from deep_worlds import columns, spurious
+from headstart.cli import main as headstart
 from headstart.core import Batch, InputError, Net, Source
 from headstart.crew import together
 from headstart.keeping import Checkpoint, Settings
@@ -119,7 +121,9 @@ def main() -> None:
             "after": told("", processes),
             "too many": told_of_too_many(processes),
         }
-        print(json.dumps(found))
+        print(json.dumps(found), flush=True)
+        sys.argv = ["headstart", "transfer", "photos", "--out", "run", "--methods", "lp-fd"]
+        headstart()
 
 
 def told_of_too_many(processes: int) -> str:

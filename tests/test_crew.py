@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
 
 import headstart
 from headstart.cli import main
+from headstart.contract_method import CLASSES, World
 from headstart.core import InputError
 from headstart.crew import ready, together
+from headstart.crew.wire import dumped
+from headstart.gradients import Work
 from headstart.keeping import Settings
+from headstart.methods.method import Criterion, Method
+from headstart.methods.needs import unmet
 from headstart.runners import opened
+from test_methods_contract import DEEPS, SOURCES, TUNERS
 
 TESTS = Path(__file__).parent
 
@@ -32,10 +39,14 @@ def launched(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    done = launched(TESTS / "crew_worlds.py")
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def worlds() -> subprocess.CompletedProcess[str]:
+    return launched(TESTS / "crew_worlds.py")
+
+
+@pytest.fixture(scope="module")
+def found(worlds: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert worlds.stdout, worlds.stderr
+    answer: dict[str, Any] = json.loads(worlds.stdout)
     return answer
 
 
@@ -67,6 +78,14 @@ def test_an_error_of_another_process_is_raised_by_the_first_and_the_next_trainin
     assert found["after"] == ""
 
 
+def test_a_mistake_at_the_end_is_told_once_and_ends_all(worlds: subprocess.CompletedProcess[str]) -> None:
+    assert worlds.returncode == 1  # torchrun's own; the first process's is 2
+    assert "exitcode  : 2 " in worlds.stderr
+    told = [line for line in worlds.stderr.splitlines() if line.startswith("headstart: ")]
+    assert len(told) == 1
+    assert told[0].startswith("headstart: There is no method 'lp-fd'.")
+
+
 def test_more_processes_than_there_are_is_one_clear_line(found: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"^processes=2 is asked for, and this is one. Start them with: torchrun --nproc-per-node 2 -m headstart transfer"):
         ready(Settings(processes=2))
@@ -92,37 +111,34 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPat
         Settings.parse("device=tpu")
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("crew") / "photos"
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("method", [*TUNERS, *DEEPS], ids=lambda m: m.name)
+def test_every_method_and_its_net_can_be_sent(method: type[Method], source: str) -> None:
+    given, tiny = method(), SOURCES[source]()
+    if unmet(given, tiny, classes=CLASSES):
+        return
+    net = World.of(given, tiny, classes=CLASSES).built(given)
+    sent, again, _, _ = pickle.loads(dumped(Work(given, net, Criterion(torch.ones(CLASSES)), 0, torch.device("cpu"))))
+    assert sent == given
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in again.parameters()]  # as many: what is shared stays shared
+
+
+def test_the_main_job_runs_under_torchrun_and_speaks_once(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    for name, level in (("dark", 60), ("light", 190)):
-        (root / name).mkdir(parents=True)
-        for i in range(12):
-            Image.fromarray(generator.normal(level, 40, (40, 48, 3)).clip(0, 255).astype(np.uint8)).save(root / name / f"{i:02d}.png")
-    return root
-
-
-def test_the_main_job_runs_under_torchrun_and_speaks_once(photos: Path) -> None:
-    out = photos.parent / "run"
-    done = launched("-m", "headstart", "transfer", photos, "--out", out, "--budget", "20s", "--source", "squeezenet")
+    for name, n in (("target", 40), ("source", 120)):
+        rows = [f"{a:.3f},{b:.3f},{'yes' if a + b > 0 else 'no'}" for a, b in generator.normal(size=(n, 2))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,kind", *rows]))
+    data = (tmp_path / "target.csv", "--target", "kind", "--source-data", tmp_path / "source.csv")
+    done = launched("-m", "headstart", "transfer", *data, "--out", tmp_path / "run", "--budget", "2m", "--search", "random", "--trials", "1", "--folds", "0.2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Verdict: ") == 1
     assert done.stdout.count("Report: ") == 1
     assert done.stderr == ""
-    result = headstart.load(out)
+    result = headstart.load(tmp_path / "run")
     assert result.settings == {"processes": 2}
-    assert any(trial.arm == "fine-tuned" or trial.method == "scratch" for trial in result.trials)
+    assert any(trial.method == "scratch" for trial in result.trials)  # which both have trained
     assert result.provenance.command.startswith("torchrun --nproc-per-node 2 -m headstart transfer ")
-
-
-def test_a_mistake_is_told_once() -> None:
-    done = launched("-m", "headstart", "transfer", "photos", "--out", "run", "--methods", "lp-fd")
-    assert done.returncode == 1  # torchrun's own; the first process's is 2
-    assert "exitcode  : 2 " in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("headstart: ")]
-    assert len(told) == 1
-    assert told[0].startswith("headstart: There is no method 'lp-fd'.")
 
 
 def test_other_commands_are_refused_by_the_first_process_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

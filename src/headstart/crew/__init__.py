@@ -35,7 +35,8 @@ Gradients = Callable[..., tuple[float, int]]  # of a batch, as gradients.backwar
 def together() -> Iterator[int]:
     """Let the processes that torchrun started work for the first one, which alone goes on inside; give it their number.
 
-    The others compute in here until the leader leaves, and then end with status 0. Outside torchrun, or with one process, it does nothing and gives 1.
+    The others compute in here until the leader leaves, and then end with status 0. Outside torchrun, or with one process, it does nothing and gives 1;
+    inside itself it does nothing more.
 
     Raises
     ------
@@ -48,8 +49,8 @@ def together() -> Iterator[int]:
     ...     processes
     1
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
-        yield 1
+    if size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+        yield size()
         return
     _join()
     if dist.get_rank():
