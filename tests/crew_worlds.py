@@ -28,7 +28,7 @@ from test_train import Plain, PlainLearningStatistics, data
 
 @dataclass(frozen=True)
 class Planted(Plain):
-    """Its loss fails in all processes but the first."""
+    """Its loss fails in all processes but the first; for "memory", where it sees more than three cases."""
 
     how: str = ""
 
@@ -36,6 +36,8 @@ class Planted(Plain):
         found = super().loss(net, batch, criterion)
         if dist.get_rank() and self.how == "bug":
             raise KeyError("planted")
+        if dist.get_rank() and self.how == "memory" and len(batch.y) > 3:
+            raise MemoryError
         return {name: term * torch.nan for name, term in found.items()} if dist.get_rank() and self.how == "nan" else found
 
 
@@ -111,6 +113,7 @@ def main() -> None:
             "few": compared(Plain(steps=4), cnn, x, y, alone=Settings(batch=3)),
             "statistics": compared(PlainLearningStatistics(steps=1), cnn, x, y, alone=Settings(batch=16)),
             "first norm": first_norm(processes),
+            "memory": compared(Planted(steps=4, how="memory"), cnn, x, y, alone=Settings(batch=16)),
             "dropout": compared(Plain(steps=4), lambda method: cnn(method, dropout=0.5), x, y, alone=Settings(batch=16)),
             "l2-sp": compared(L2SP(steps=8), held, xs[:, :6], ys, alone=Settings()),
             "deep-coral": compared(DeepCORAL(steps=8), deep, xs, ys, alone=Settings(micro=16), unlabelled=xt),

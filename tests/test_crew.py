@@ -50,7 +50,7 @@ def found(worlds: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("name", ["cnn", "uneven", "few", "l2-sp", "deep-coral", "self-training"])
+@pytest.mark.parametrize("name", ["cnn", "uneven", "few", "memory", "l2-sp", "deep-coral", "self-training"])
 def test_two_processes_end_with_the_weights_of_one(found: dict[str, Any], name: str) -> None:
     assert found[name]["moved"] > 1e-3
     assert found[name]["apart"] < 1e-5

@@ -100,6 +100,6 @@ def _summed(tensors: Sequence[Tensor]) -> None:
 
 
 def _unpacked(fit: Fit) -> Work:
-    method, net, weights, focus = pickle.loads(fit.packed)
+    method, net, weights, focus = pickle.loads(fit.packed)  # from the leader, never from disk; torch.distributed pickles as well
     device = fit.settings.place()
     return Work(method, net.to(device), Criterion(weights.to(device), focus), fit.seed, device, fit.reduced, dist.get_rank())
