@@ -55,7 +55,7 @@ def ours() -> list[Contestant]:
     )
     for name, kind in RELATIONS.items():
         found.append(Contestant(name, "headstart", SAME, "few" if kind.needs_target_labels else "closed", partial(_related, kind)))
-    for trained in (SourceOnly, OwnStatistics, *DEEP.values()):
+    for trained in (SourceOnly, OwnStatistics, *(kind for kind in DEEP.values() if "copies" not in kind.needs)):  # why: bare features have no copies
         found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained)))
     return found
 

@@ -126,11 +126,17 @@ class World:
 
     def trained(self, method: Method, *, resume: Checkpoint | None = None, keep: tuple[int, Callable[[Checkpoint], None]] | None = None) -> Net:
         """Return the net of a method, trained."""
-        return fit(method, self.built(method), self.x, self.y, seed=SEED, unlabelled=self.unlabelled(method), resume=resume, keep=keep)[0]
+        beside: dict[str, Any] = {"unlabelled": self.unlabelled(method), "copies": self.copies(method)}
+        return fit(method, self.built(method), self.x, self.y, seed=SEED, **beside, resume=resume, keep=keep)[0]
 
     def unlabelled(self, method: Method) -> np.ndarray | None:
         """Return activations of a second domain, not equally many, where the method asks for one."""
         return np.roll(self.x, 1, axis=0)[3:] if UNLABELLED in method.needs else None
+
+    def copies(self, method: Method) -> np.ndarray | None:
+        """Return activations (m, k, ...) of copies of that domain's cases, where the method asks for k: weaker and weaker ones."""
+        given, k = self.unlabelled(method), len(method.beside(self.source).copies)
+        return None if given is None or not k else np.stack([given * (given.dtype.type(1) - given.dtype.type(0.1) * (i + 1)) for i in range(k)], axis=1)
 
 
 def _inputs(backbone: Backbone, y: np.ndarray) -> Tensor:
@@ -249,7 +255,9 @@ def _loss_is_finite(method: Method, world: World) -> None:
     batch = Batch(torch.from_numpy(world.x), torch.from_numpy(world.y), rows)
     if others is not None:
         given = torch.from_numpy(others)
-        batch = dataclasses.replace(batch, unlabelled=given[rows % len(given)], unlabelled_rows=rows % len(given))
+        copies = world.copies(method)
+        look = None if copies is None else torch.from_numpy(copies)[rows % len(given), 0]
+        batch = dataclasses.replace(batch, unlabelled=given[rows % len(given)], unlabelled_rows=rows % len(given), copies=look)
         with torch.no_grad():
             method.survey(net.eval(), given.split(10), 0.0)
     method.prepare(net.eval(), batch, Criterion(torch.ones(CLASSES)))

@@ -53,6 +53,11 @@ class Candidate:
         return self.method.served(self.source)
 
     @property
+    def beside(self) -> View:
+        """The view of a second domain that it learns from, where there is one."""
+        return self.method.beside(self.source) if isinstance(self.method, Method) else self.view
+
+    @property
     def params(self) -> dict[str, Any]:
         """Its hyperparameters by name, and the settings of its training that are its own."""
         return {name: getattr(self.method, name) for name in space(self.method)} | ((self.settings and self.settings.changed()) or {})
@@ -63,6 +68,8 @@ class Candidate:
         view = {name: value for name, value in dataclasses.asdict(self.view).items() if name != "copies" or value}
         params = {name: value for name, value in self.params.items() if name not in PLACE}
         plain = {"method": self.method.name, "source": weights, "params": params, "view": view}
+        if self.beside.copies != self.view.copies:
+            plain["beside"] = list(self.beside.copies)
         if self.source is not None and self.method.needs & BORROWS:
             plain["lent"] = self.source.data_sha256
         if self.settings is not None:
@@ -168,10 +175,11 @@ def learn(
         method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
-    unlabelled = None if target is None else whole[target.rows]
+    unlabelled, copies = (None, None) if target is None else _beside(candidate, views, target)
     settings = dataclasses.replace(settings, **method.settings)
     x, targets = _each_copy(x, targets, candidate.view, settings)
-    net, _ = fit(method, net, x, targets, seed=seed, unlabelled=unlabelled, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
+    seen: dict[str, Any] = {"unlabelled": unlabelled, "copies": copies}
+    net, _ = fit(method, net, x, targets, seed=seed, **seen, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 
@@ -235,6 +243,13 @@ def _each_copy(x: np.ndarray, y: np.ndarray, view: View, settings: Settings) -> 
     if settings.held_in:
         raise InputError("Copies of a case would lie among those held in, and stop the training for what it knows. Leave held_in out.")
     return x.reshape(-1, *x.shape[2:]), np.repeat(y, x.shape[1])
+
+
+def _beside(candidate: Candidate, views: Views, target: Target) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return activations (m, ...) of the target's cases, and (m, k, ...) of their copies where the method asks for some."""
+    view = candidate.beside
+    seen = views.of_rows(view, target.rows)
+    return (seen[:, 0], seen[:, 1:]) if view.copies else (seen, None)
 
 
 def _final(source: Source) -> View:

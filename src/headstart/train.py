@@ -50,6 +50,7 @@ def fit(
     *,
     seed: int,
     unlabelled: np.ndarray | None = None,
+    copies: np.ndarray | None = None,
     reduced: bool = False,
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
@@ -68,6 +69,7 @@ def fit(
     Parameters
     ----------
     unlabelled : activations (m, ...) of a second domain without labels; every batch then brings as many of them
+    copies : activations (m, k, ...) of augmented copies of those cases; every batch then brings one of each of its cases, in each pass over them the next
     reduced : convolutions and matrix products in bfloat16, weights and their updates in float32, where that is faster (see :func:`gains_from_bfloat16`)
     deadline : a time of ``time.monotonic`` at which training gives up
     progress : called with the share of steps done, 0..1
@@ -96,7 +98,7 @@ def fit(
     optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
-    cases = _Cases(x, targets, unlabelled, device)
+    cases = _Cases(x, targets, unlabelled, device, copies)
     backward = gradients_of(Work(method, net, criterion, seed, device, reduced and gains_from_bfloat16(net, device)), settings)
     judge = partial(_loss_on, net, cases.take(held), criterion, size=size, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -111,7 +113,7 @@ def fit(
             _surveyed(method, net, cases, step)
             factors = method.rates(len(net.body), step / method.steps)
             set_modes(net, who, factors, state.multiples, method)
-            batch = settings.mixed(cases.take(batches[step], others[step], progress=step / method.steps), classes=len(weights))
+            batch = settings.mixed(cases.take(batches[step], others[step], turn=step * size, progress=step / method.steps), classes=len(weights))
             loss, micro = backward(batch, step=step, micro=micro)
             state.losses.append(loss)
             state.multiples = state.multiples if step % max(1, len(taught) // size) else method.multiples(net)
@@ -165,8 +167,8 @@ def gains_from_bfloat16(net: nn.Module, device: torch.device = CPU) -> bool:
     return bool(native) and all(m.groups == 1 for m in convolutions)
 
 
-def _tensor(x: np.ndarray, rows: np.ndarray | Tensor) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(x[np.asarray(rows)]))
+def _tensor(x: np.ndarray, rows: np.ndarray | Tensor | tuple[np.ndarray, np.ndarray]) -> Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(x[rows if isinstance(rows, tuple) else np.asarray(rows)]))
     values = values.float() if values.is_floating_point() else values  # why: token ids stay whole numbers
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
@@ -189,10 +191,16 @@ class _Cases:
     y: Tensor
     unlabelled: np.ndarray | None
     device: torch.device
+    copies: np.ndarray | None = None
 
-    def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None, *, progress: float = 0.0) -> Batch:
+    def take(self, rows: Tensor | np.ndarray, beside: Tensor | None = None, *, turn: int = 0, progress: float = 0.0) -> Batch:
+        """``turn`` is how many cases of the second domain were taken before, which says whose turn it is among their copies."""
         second = None if self.unlabelled is None or beside is None else _tensor(self.unlabelled, beside)
-        return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), second, beside, progress)
+        copies = None
+        if self.copies is not None and beside is not None:
+            m, k = self.copies.shape[:2]
+            copies = _tensor(self.copies, (np.asarray(beside), np.arange(turn, turn + len(beside)) // m % k))
+        return Batch(_tensor(self.x, rows), self.y[rows], torch.as_tensor(rows), second, beside, progress, copies)
 
     def first(self, batches: Sequence[Tensor], others: Sequence[Tensor | None]) -> Batch:
         """The cases of the first batches, each once, where the net is."""

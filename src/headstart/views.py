@@ -69,6 +69,14 @@ class Views:
             self._made[view] = self._make(view)
         return self._made[view]
 
+    def of_rows(self, view: View, rows: np.ndarray) -> np.ndarray:
+        """Return the view of those inputs alone, (len(rows), ...), in memory; copies are made of these and of no other."""
+        own = np.asarray(self.array(view.plain)[rows])
+        if not view.copies:
+            return own
+        copies = self._copies(view, [self.items[row] for row in rows], [self.digests[row] for row in rows])
+        return np.stack([own, *(np.asarray(look[:]) for look in copies)], axis=1)
+
     def widths(self, view: View) -> tuple[int, ...]:
         """Return how many columns of a pooled view come from each of its stages."""
         self.prime(view.source or "")
@@ -90,7 +98,7 @@ class Views:
         self.prime(view.source)
         activations = self._activations[view.source]
         if view.copies:
-            return self._with_copies(view, self.sources[view.source])
+            return self._with_copies(view)
         if view.kind == "raw":
             return activations.raw[view.cuts[0]]
         return _side_by_side([activations.pooled[c] for c in view.cuts], unit=view.kind == "unit")
@@ -112,23 +120,30 @@ class Views:
         theirs = self._lent[source.name].array(view.plain)
         return theirs, None if source.data.y is None else np.asarray(source.data.y)
 
-    def _with_copies(self, view: View, source: Source) -> Any:
-        """Return (n, 1 + k, ...): activations of each input and of its copies, each made once and stored like any other."""
+    def _with_copies(self, view: View) -> Any:
+        """Return (n, 1 + k, ...): activations of each input and of its copies."""
+        looks = [self.array(view.plain), *self._copies(view, self.items, self.digests)]
+        return Looks(tuple(looks)) if view.kind == "raw" else np.stack(looks, axis=1)
+
+    def _copies(self, view: View, items: Sequence[Any], digests: Sequence[str]) -> list[Any]:
+        """Return k times (n, ...): activations of one copy after another of those inputs, each made once and stored like any other."""
         from headstart.modality.style import STYLES
 
         if view.kind not in {"pooled", "raw"}:
             raise ValueError(f"copies are looked at pooled or raw, not as {view.kind!r}")
+        source = self.sources[str(view.source)]
+        self.prime(source.name)
         began = time.monotonic()
-        looks, whole = [self.array(view.plain)], view.kind == "raw"
+        looks, whole = [], view.kind == "raw"
         cuts: dict[str, Any] = {"cuts": (), "raw": view.cuts} if whole else {"cuts": view.cuts}
         for i, policy in enumerate(view.copies):
-            given = {"digests": self.digests, "store": self.store, "engine": self.engine(source), "progress": self._tick(f"{policy}: {source.name}"), **cuts}
+            given = {"digests": digests, "store": self.store, "engine": self.engine(source), "progress": self._tick(f"{policy}: {source.name}"), **cuts}
             if set(policy.split("+")) & set(STYLES):
                 given["palette"] = () if source.data is None else source.data.x
-            done = extract(source, self.items, **given, view=1 + view.copies[:i].count(policy), policy=policy)
+            done = extract(source, items, **given, view=1 + view.copies[:i].count(policy), policy=policy)
             looks.append(done.raw[view.cuts[0]] if whole else _side_by_side([done.pooled[c] for c in view.cuts], unit=False))
         self.seconds[source.name] += time.monotonic() - began
-        return Looks(tuple(looks)) if whole else np.stack(looks, axis=1)
+        return looks
 
     def _simple(self, kind: str) -> np.ndarray:
         from headstart.modality import simple

@@ -218,6 +218,9 @@ class Trials:
         def make() -> np.ndarray:
             if time.monotonic() > deadline:
                 raise OutOfTime
+            if entry.candidate.beside.copies and not self.splits:
+                # why now: reverse validation trains it back on these, and if time is short it is this candidate that goes, not that validator
+                self.ground.views.of_rows(entry.candidate.beside, self._rows(entry, known, without))
             fitted = self.fit(entry, known=known, without=without, deadline=deadline)
             x = self.ground.views.array(entry.candidate.view)
             is_source = self.ground.domains.domain[asked] < len(self.ground.domains.names) - 1
@@ -344,7 +347,8 @@ def deep(ground: Ground, reference: Tried, network: str, labels: Labels) -> list
     source, every = ground.networks[network], reference.entry.sources
     fits = 1 if labels == "none" else 1 + FOLDS
     able = [kind for name, kind in DEEP.items() if not unmet(kind, source, classes=ground.domains.classes, unlabelled=True)]
-    able.sort(key=lambda kind: SAFEST.index(kind.name) if kind.name in SAFEST else len(SAFEST))
+    # why copies last: to make them takes as long as the network does, and a budget that ends there costs no other method
+    able.sort(key=lambda kind: SAFEST.index(kind.name) if kind.name in SAFEST else len(SAFEST) + ("copies" in kind.needs))
     chosen = able[: ground.count(per=PER_DEEP * fits, low=0, high=len(able))]
     if not chosen:
         return []

@@ -23,6 +23,8 @@ from headstart.core import Batch, Net, Source
 Level = Literal["none", "data", "feature", "model", "relation"]
 Arm = Literal["baseline", "frozen", "fine-tuned"]
 WARMUP = 0.1
+# by modality, the policy (see modality.augment) that changes an input as far as its class can be trusted to stay. Why no "flip": nobody asked a label
+STRONG = {"image": "crop+rand", "text": "delete+swap+mask", "tabular": "noise+absent"}
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,13 @@ class Method(ABC):
 
     def served(self, source: Source | None) -> View:
         """Return which activations it predicts from: those that it learns from, without their copies."""
+        return self.view(source).plain
+
+    def beside(self, source: Source | None) -> View:
+        """Return which activations of the second domain it learns from, where there is one: those of the first, each case without copies.
+
+        Where it names copies, every batch also brings one of each case's, made and stored once: in each pass over the domain the next.
+        """
         return self.view(source).plain
 
     @abstractmethod

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from headstart.activations.engines import sample
 from headstart.core import InputError, Source
-from headstart.methods.method import Closed, Method
+from headstart.methods.method import STRONG, Closed, Method
 from headstart.methods.model.adapters import adaptable
 from headstart.methods.model.tuned import is_norm
 
@@ -28,6 +28,7 @@ NEEDS: dict[str, tuple[str, Callable[[Source, int], bool]]] = {
     ),
     "maps": ("a source for images whose activations have rows and columns", lambda source, classes: _has_maps(source)),
     "maps or columns": ("a source for images or tables", lambda source, classes: source.modality != "text"),
+    "copies": (f"a source whose inputs can be augmented ({', '.join(STRONG)})", lambda source, classes: source.modality in STRONG),
     "images": ("a source for images", lambda source, classes: source.modality == "image"),
     "texts": ("a source for texts", lambda source, classes: source.modality == "text"),
     "tables": ("a source for tables", lambda source, classes: source.modality == "tabular"),

@@ -1,7 +1,8 @@
-"""The net's own sure predictions as labels of the target: of all cases, class by class, and of distorted ones (CBST, FixMatch)."""
+"""The net's own sure predictions as labels of the target: of all cases, class by class, and of their copies (CBST, FixMatch)."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headstart.core import Batch, Net, Source
-from headstart.methods.method import knob
+from headstart.methods.method import STRONG, View, knob
 from headstart.methods.model.co_tuning import Table
 from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations.deep.deep import Deep, Seen, built, through
@@ -61,34 +62,42 @@ class SelfTraining(Deep):
 
 @dataclass(frozen=True)
 class FixMatch(Deep):
-    """A sure prediction on a target case is the label of the same case distorted (Sohn et al. 2020, eqs. 3 and 4).
+    """A sure prediction on a target case is the label of an augmented copy of it (Sohn et al. 2020, eqs. 3 and 4).
 
-    The distortion is half of the final features set to their mean, at random: activations are stored, so no other picture of a case is at hand, and the
-    stored copies that are augmented are of images only. That is weaker than the paper's, and works for texts and tables.
+    Copies are made of the inputs, run through the frozen stages once and stored; in each pass over the target the next copy of every case is trained on. They
+    are by modality what :data:`~headstart.methods.method.STRONG` says: a crop and RandAugment of images, words deleted and swapped and tokens masked of texts,
+    noise and absent values of rows. The label is that of the case as it is (the paper shifts and mirrors it a little).
 
     Parameters
     ----------
     depth, width, rate, steps : as in :class:`Deep`
     sure : least probability that makes a label; .95 as in the paper
-    share : of the features that are dropped
+    copies : of each case; each costs a pass of the target through the frozen stages, once. 600 steps go over 2,000 cases ten times
     weight : of the target's loss; 1 as in the paper
+
+    Examples
+    --------
+    >>> FixMatch(copies=2).beside(Source("s", modality="text", stages=("a",))).copies
+    ('delete+swap+mask', 'delete+swap+mask')
     """
 
     name: ClassVar[str] = "fixmatch"
     paper: ClassVar[str] = "Sohn et al. 2020, FixMatch: simplifying semi-supervised learning with consistency and confidence"
-    limits: ClassVar[str] = "learns its own mistakes where it is sure of them; distorts features, not inputs"
-    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
+    limits: ClassVar[str] = "learns its own mistakes where it is sure of them; as many looks at a case as there are copies, not a new one in every step"
+    needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes", "copies"})
 
     sure: float = knob(0.95, choices=(0.8, 0.9, 0.95))
-    share: float = knob(0.5, choices=(0.3, 0.5, 0.7))
+    copies: int = knob(4, choices=(2, 4, 8))
     weight: float = knob(1.0, choices=(0.3, 1.0))
 
+    def beside(self, source: Source | None) -> View:
+        place = self.view(source)
+        return place if source is None else dataclasses.replace(place, copies=(STRONG[source.modality],) * self.copies)
+
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
-        bottleneck, linear = (net.head.get_submodule(name) for name in ("bottleneck", "linear"))
-        behind = net.body(batch.unlabelled)
-        centre = bottleneck.get_buffer("centre")
-        distorted = linear(bottleneck(centre + functional.dropout(behind - centre, self.share)))
-        return {"own labels": self.weight * consistency(seen.zt.detach(), distorted.float(), sure=self.sure)}
+        if batch.copies is None:
+            raise ValueError(f"{self.name} trains on copies of the second domain's cases; this batch has none")
+        return {"own labels": self.weight * consistency(seen.zt.detach(), through(net, batch.copies)[1], sure=self.sure)}
 
 
 def consistency(weak: Tensor, strong: Tensor, *, sure: float) -> Tensor:
