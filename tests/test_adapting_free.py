@@ -20,18 +20,18 @@ from deep_worlds import spurious
 from headstart.activations.store import Store
 from headstart.adaptation import SOURCE_ONLY, Adaptation, Side
 from headstart.adapting import alone, differences, trying
-from headstart.adapting.moving import EM, BlackBox, ByInformation, OwnMoments, linear, opened
+from headstart.adapting.moving import EM, BlackBox, ByInformation, OwnMoments, last_linear, linear, opened, served
 from headstart.adapting.origin import Origin, is_batchnorm, origin_of
 from headstart.core import Backbone, ColumnInput, Net, Source
 from headstart.evaluate import scale
-from headstart.export import Predictor
+from headstart.export import Predictor, assembled
 from headstart.learner import moved, outputs
 from headstart.methods.features import LogisticPath, RidgeLOO
 from headstart.methods.features.scaling import LiveScaler
 from headstart.methods.method import Start, View
 from headstart.methods.relations import CORAL, LabelShiftEM, ScaledByDomain
 from headstart.methods.relations.deep import SHOT, OwnStatistics
-from headstart.methods.relations.label_shift import reweighed
+from headstart.methods.relations.label_shift import correction, reweighed
 from headstart.terminal import write_report
 from headstart.train import fit, predict_logits
 from headstart.views import Views
@@ -104,6 +104,35 @@ def test_the_shares_of_another_target_are_taken_back_before_new_ones_are_sought(
     assert outputs(first, x, classes=3).mean(axis=0)[0] > 0.4
     fresh = EM(Start(RidgeLOO().fit(x, y), View("items"), ""), 1.0, 3).moved(x, seed=0, deadline=np.inf)
     assert np.allclose(outputs(again, x, classes=3), outputs(fresh, x, classes=3), atol=1e-6)
+
+
+@pytest.mark.parametrize("heat", [1.0, 2.5])
+def test_what_was_corrected_for_one_target_is_corrected_anew_for_the_next_in_heads_and_in_nets_read_back(
+    heat: float, head: tuple[np.ndarray, np.ndarray, RidgeLOO]
+) -> None:
+    """An adapted run is adapted again: from its model the same is reached as from the model before, whatever the target between them was."""
+    x, y, model = head
+    x = x.astype(np.float32)
+    layer = linear(model, 3)
+    assert layer is not None
+    rare = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:5]])
+    half = np.concatenate([np.flatnonzero(y == 2), np.flatnonzero(y == 0)[:20]])
+    confusion = tuple(tuple(int(((model.predict(x) == i) & (y == j)).sum()) for j in range(3)) for i in range(3))
+    network = Backbone({"columns": nn.Identity()}, dim=4, preprocess=ColumnInput(("a", "b", "c", "d"))).eval()
+    for start in (model, Net(nn.Sequential(), layer)):
+        fresh = EM(Start(start, View("items"), ""), heat, 3).moved(x[half], seed=0, deadline=np.inf)
+        first = EM(Start(start, View("items"), ""), heat, 3).moved(x[rare], seed=0, deadline=np.inf)
+        if isinstance(first, Net):
+            state = {name: value.clone() for name, value in first.state_dict().items()}
+            first = assembled(network, View("pooled", "n", (1,)), state, outputs=3, dropout=False)
+            assert np.allclose(correction(last_linear(opened(served(first)).head)), correction(last_linear(first.head)))
+        again = EM(Start(first, View("items"), ""), heat, 3).moved(x[half], seed=0, deadline=np.inf)
+        assert np.allclose(predicted(again, x, heat), predicted(fresh, x, heat), atol=1e-3)
+        boxed = [BlackBox(Start(one, View("items"), ""), heat, 3, confusion).moved(x[half], seed=0, deadline=np.inf) for one in (start, first)]
+        assert np.allclose(predicted(boxed[0], x, heat), predicted(boxed[1], x, heat), atol=1e-3)
+    kept = linear(EM(Start(model, View("items"), ""), 1.0, 3).moved(x[rare], seed=0, deadline=np.inf), 3)
+    assert kept is not None
+    assert correction(kept)[2] < correction(kept)[0]
 
 
 def test_confusions_that_a_run_wrote_down_tell_the_shares(head: tuple[np.ndarray, np.ndarray, RidgeLOO]) -> None:

@@ -31,6 +31,7 @@ from headstart.methods.features import HEADS
 from headstart.methods.method import View
 from headstart.methods.relations import REGRESSIONS, RELATIONS
 from headstart.methods.relations.deep.bottleneck import Bottleneck
+from headstart.methods.relations.label_shift import CORRECTION, corrected
 from headstart.modality import door
 from headstart.modality.image import list_images
 from headstart.modality.table import read_items
@@ -266,6 +267,8 @@ def assembled(backbone: Backbone, view: View, state: Mapping[str, Any], *, outpu
     head: nn.Module = nn.Sequential(OrderedDict(dropout=nn.Dropout(), linear=linear)) if dropout else linear
     if narrow is not None:
         head = nn.Sequential(OrderedDict(bottleneck=Bottleneck(backbone.dim, len(narrow)), linear=linear))
+    if any(name.endswith(f".{CORRECTION}") for name in state):
+        corrected(linear, np.ones(outputs))
     net = Net(backbone.above(view.cuts[0] if view.cuts else 0), head)
     net.load_state_dict(state)
     return net.eval()

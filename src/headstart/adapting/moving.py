@@ -23,7 +23,16 @@ from headstart.methods.method import Free, Level, knob
 from headstart.methods.relations.deep import SHOT, TENT, SourceFree
 from headstart.methods.relations.deep.adabn import AdaBN, take_statistics
 from headstart.methods.relations.deep.bottleneck import Bottleneck
-from headstart.methods.relations.label_shift import BBSE, Corrected, LabelShift, LabelShiftEM, black_box_shares, likeliest_shares
+from headstart.methods.relations.label_shift import (
+    BBSE,
+    Corrected,
+    LabelShift,
+    LabelShiftEM,
+    black_box_shares,
+    corrected,
+    correction,
+    likeliest_shares,
+)
 from headstart.methods.relations.relation import Relation
 from headstart.methods.relations.scaled import ScaledByDomain
 from headstart.train import parts_of
@@ -47,8 +56,9 @@ class AsItIs(Free):
 class Shares(Free):
     """The interface of corrections for label shift: multiply the model's probabilities by estimated share in the target over the share they imply.
 
-    Heads and nets of Headstart weigh classes alike, so that their probabilities imply equal shares, whatever those of the source were. The factors stand
-    behind the temperature: they are raised to it, as the model is served at it.
+    Heads and nets of Headstart weigh classes alike, so that their probabilities imply equal shares, whatever those of the source were, until they are
+    corrected; what is corrected remembers by how much, and so can be corrected again. The factors stand behind the temperature: they are raised to it, as
+    the model is served at it.
 
     Parameters
     ----------
@@ -60,15 +70,13 @@ class Shares(Free):
     classes: int = 2
 
     def moved(self, x: Any, *, seed: int, deadline: float) -> Any:
-        model, implied = self.start.model, prior(self.start.model, self.classes)
+        model, implied = uncorrected(self.start.model, self.classes)
         p = scale(outputs(model, x, classes=self.classes), self.temperature)
         factors = np.maximum(self.shares(p, implied) / implied, LEAST) ** self.temperature
         if not isinstance(model, Net):
             return Corrected(model, factors[np.asarray(model.classes_)])
-        made = Net(copy.deepcopy(model.body), copy.deepcopy(model.head))
-        with torch.no_grad():
-            last_linear(made.head).bias.add_(torch.from_numpy(np.log(factors)).float())
-        return made
+        corrected(last_linear(model.head), factors)
+        return model
 
     @abstractmethod
     def shares(self, p: np.ndarray, implied: np.ndarray) -> np.ndarray:
@@ -201,6 +209,9 @@ def linear(model: Any, classes: int) -> nn.Linear | None:
     """
     from sklearn.linear_model import RidgeCV
 
+    if isinstance(model, Corrected):
+        layer = linear(model.fitted, classes)
+        return None if layer is None else corrected(layer, np.asarray(model.factors))
     model = plain(model)
     if isinstance(model, RidgeLOO | LogisticPath) and len(model.classes_) == classes:
         weight, bias = model.linear()
@@ -209,11 +220,11 @@ def linear(model: Any, classes: int) -> nn.Linear | None:
         bias = np.atleast_1d(model[1].intercept_) - weight @ model[0].mean_
     else:
         return None
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight))
+    made: nn.Linear = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight))
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(weight))
-        layer.bias.copy_(torch.from_numpy(bias))
-    return layer
+        made.weight.copy_(torch.from_numpy(weight))
+        made.bias.copy_(torch.from_numpy(bias))
+    return made
 
 
 def plain(model: Any) -> Any:
@@ -244,14 +255,26 @@ def served(net: Net) -> Net:
     return Net(net.body, last_linear(net.head)).eval() if isinstance(bottleneck(net), nn.Identity) else net
 
 
-def prior(model: Any, classes: int) -> np.ndarray:
-    """Return the class shares (c,) that a model's probabilities imply: equal ones, but where it was corrected for the shares of another target."""
-    found: Any = model
-    if isinstance(found, LabelShift) and found.related_:
-        out = np.full(classes, LEAST)
-        out[np.asarray(found.classes_)] = np.maximum(found.shares_, LEAST)
-        return out
-    return np.full(classes, 1.0 / classes)
+def uncorrected(model: Any, classes: int) -> tuple[Any, np.ndarray]:
+    """Return a model as it was before its class shares were corrected for another target, and the shares (c,) that its probabilities imply; a net is copied.
+
+    Why not by dividing its probabilities: those of a class that the other target lacked are too small to hold what they were.
+
+    >>> head = RidgeLOO().fit([[0.0], [1.0], [8.0], [9.0]], [0, 0, 1, 1])
+    >>> before, shares = uncorrected(Corrected(head, np.array([9.0, 1.0])), 2)
+    >>> before is head, shares.tolist()
+    (True, [0.5, 0.5])
+    """
+    even = np.full(classes, 1.0 / classes)
+    if isinstance(model, Net):
+        made = Net(copy.deepcopy(model.body), copy.deepcopy(model.head))
+        corrected(last_linear(made.head), 1.0 / correction(last_linear(made.head)))
+        return made, even
+    if isinstance(model, LabelShift) and model.related_:
+        even[:] = LEAST
+        even[np.asarray(model.classes_)] = np.maximum(model.source_shares_, LEAST)
+        return model.head_, even
+    return (model.fitted if isinstance(model, Corrected) else model), even
 
 
 def _with_bottleneck_of(net: Net, x: Any) -> Net:

@@ -10,8 +10,10 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import StratifiedKFold
+from torch import nn
 
 from headstart.core import InputError
 from headstart.methods.features.door import enter_predict
@@ -19,6 +21,7 @@ from headstart.methods.relations.door import Domains, codes_of, fit_head, proba_
 from headstart.methods.relations.relation import Relation
 
 FOLDS = 5
+CORRECTION = "correction"  # the buffer of a linear layer with the logarithms of its factors
 
 
 def black_box_shares(confusion: np.ndarray, rates: np.ndarray, *, n: int) -> np.ndarray:
@@ -84,6 +87,26 @@ def reweighed(proba: np.ndarray, factors: np.ndarray) -> np.ndarray:
     total = scaled.sum(axis=1, keepdims=True)
     out: np.ndarray = np.where(total > 0, scaled / np.where(total > 0, total, 1.0), proba)
     return out
+
+
+def corrected(layer: nn.Linear, factors: np.ndarray) -> nn.Linear:
+    """Return a net's classifier with its probabilities multiplied by the factors (c,), in place; it remembers them in a buffer, so that it is saved with them.
+
+    >>> layer = corrected(corrected(nn.Linear(1, 2), np.array([2.0, 1.0])), np.array([2.0, 1.0]))
+    >>> correction(layer).round(4).tolist()
+    [4.0, 1.0]
+    """
+    more = torch.from_numpy(np.log(factors))
+    with torch.no_grad():
+        layer.bias.add_(more.to(layer.bias))
+    layer.register_buffer(CORRECTION, torch.from_numpy(np.log(correction(layer))) + more)
+    return layer
+
+
+def correction(layer: nn.Linear) -> np.ndarray:
+    """Return the factors (c,) by which a classifier's probabilities were multiplied; 1 where they never were."""
+    held = dict(layer.named_buffers(recurse=False)).get(CORRECTION)
+    return np.ones(layer.out_features) if held is None else np.exp(held.detach().cpu().double().numpy())
 
 
 class LabelShift(Relation):
