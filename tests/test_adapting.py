@@ -14,6 +14,8 @@ import pytest
 import headstart as hs
 from headstart.adaptation import SOURCE_ONLY, Adaptation
 from headstart.adapting import differences, trying
+from headstart.adapting.strangers import strangers
+from headstart.methods.features import RidgeLOO
 from headstart.terminal import write_report
 
 BUDGET = "1h"  # why: on a busy machine a small one ends runs early, and the plan is cut short here anyhow
@@ -210,6 +212,25 @@ def test_a_class_that_the_source_lacks_is_told_and_a_mere_shift_is_not() -> None
     named = [int(label.removeprefix("row ")) - 1 for label in open_set.labels]
     assert np.mean(y[named] == 0) >= 0.8
     assert "open set" not in {w.kind for w in hs.adapt(source, whole, budget=BUDGET, seed=0).warned}
+
+
+def test_a_class_beyond_a_known_one_of_which_a_linear_head_is_sure_is_told_and_too_few_cases_are_not_tested() -> None:
+    dice = np.random.default_rng(0)
+    centre = np.vstack([0.75 * MEANS, [9.0, 3.0, -6.0, 5.0]])
+    ys, yt = even(150), np.arange(160) % 4
+    xs, xt = (centre[y] + dice.normal(size=(len(y), 4)) for y in (ys, yt))
+    sure = RidgeLOO().fit(xs, ys).predict_proba(xt).max(axis=1)
+    assert np.median(sure[yt == 3]) > np.median(sure[yt < 3])
+    found = strangers(xs, ys, xt, sure, seed=0)
+    assert found is not None
+    assert (found.is_unknown, found.sign) == (True, "between")
+    assert np.mean(yt[found.rows] == 3) > 0.9
+    known = yt < 3
+    nothing = strangers(xs, ys, xt[known] + 0.5, sure[known], seed=0)
+    assert nothing is None or not nothing.is_unknown
+    few = hs.adapt(table("here", even(60), seed=1), table("there", even(39), seed=2, move=1.0), budget=BUDGET, seed=0)
+    words = "Whether there holds classes that the source lacks was not tested: that takes 40 cases of it. Any such case is given a class of the source."
+    assert words in few.notes
 
 
 def some(target: hs.Task, *, step: int = 2) -> hs.Task:

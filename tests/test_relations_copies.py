@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deep_worlds import columns, spurious
 from headstart.activations.store import Store
 from headstart.adapting.ground import columns_source
 from headstart.core import Backbone, Batch, Domain, InputError, Net, Source, Task
@@ -23,7 +24,7 @@ from headstart.methods.relations.deep import FixMatch, SelfTraining
 from headstart.methods.relations.deep.self_training import consistency
 from headstart.modality import tabular
 from headstart.modality.augment import STEPS
-from headstart.train import fit
+from headstart.train import fit, predict_logits
 from headstart.views import Views
 from test_augment import photos, sides, views_of
 from test_train import Plain, data
@@ -78,7 +79,7 @@ def test_copies_are_trained_on_and_the_cases_as_they_are_give_the_labels() -> No
     head.add_module("linear", nn.Linear(4, 2))
     net, x, xt, copies = Net(nn.Sequential(), head), torch.randn(6, 3), 4 * torch.randn(6, 3), torch.randn(6, 3)
     batch = Batch(x, torch.arange(6) % 2, torch.arange(6), xt, torch.arange(6), copies=copies)
-    found = FixMatch(sure=0.55, weight=0.3).loss(net, batch, Criterion(torch.ones(2)))["own labels"]
+    found = FixMatch(sure=0.55, weight=0.3, aligned=False).loss(net, batch, Criterion(torch.ones(2)))["own labels"]
     p, labels = head(xt).softmax(dim=1).max(dim=1)
     by_hand = torch.stack([functional.cross_entropy(head(c[None]), k[None]) for c, k, sure in zip(copies, labels, p >= 0.55, strict=True) if sure]).sum()
     assert 0 < int((p >= 0.55).sum()) < 6
@@ -87,6 +88,23 @@ def test_copies_are_trained_on_and_the_cases_as_they_are_give_the_labels() -> No
     assert consistency(head(xt), head(copies), sure=1.1).item() == 0.0
     with pytest.raises(ValueError, match="this batch has none"):
         FixMatch().loss(net, Batch(x, torch.arange(6) % 2, torch.arange(6), xt, torch.arange(6)), Criterion(torch.ones(2)))
+
+
+def test_labels_are_aligned_so_that_a_sure_class_does_not_swallow_the_others() -> None:
+    """The planted world of two shifted classes: by plain FixMatch one of the three is lost."""
+    xs, ys, xt, yt = spurious(seed=0)
+    xs, xt = xs.astype(np.float32), xt.astype(np.float32)
+    copies = (xt[:, None] + 0.3 * np.random.default_rng(0).normal(size=(len(xt), 2, 20))).astype(np.float32)
+    right = {}
+    for aligned in (False, True):
+        method = FixMatch(aligned=aligned, steps=300)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = method.build(columns(20), features=xs, y=ys, classes=3, seed=0)
+        fit(method, net, xs, ys, seed=0, unlabelled=xt, copies=copies)
+        right[aligned] = float(np.mean(predict_logits(net, xt).argmax(axis=1) == yt))
+    assert right[False] < 0.8
+    assert right[True] > 0.9
 
 
 def test_a_table_s_rows_are_copied_with_noise_and_absent_values(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from headstart.adaptation import Adaptation, Candidacy, Distance, Labels, Side, 
 from headstart.adapting import choosing, differences, oddities
 from headstart.adapting.choosing import Chosen
 from headstart.adapting.ground import Ground
-from headstart.adapting.strangers import unknown_classes
+from headstart.adapting.strangers import unknown_classes, untested
 from headstart.adapting.trying import Trials, Tried
 from headstart.choice import PLAIN, told
 from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
@@ -72,7 +72,12 @@ def findings(outcome: Outcome, labels: Labels, read_labels: bool, command: str, 
         scored=read_labels and bool(domains.hidden),
         provenance=provenance_of(data, ground.networks, command=command, seed=ground.seed, budget=ground.clock.budget, made_by=told(ground.chooser.choices)),
         stopped_by="budget" if ground.ran_out else "plan",
-        notes=(*ground.notes, *(f"{c.why}." for c in ground.chooser.choices.values() if c.why), *_about_labels(outcome, read_labels)),
+        notes=(
+            *ground.notes,
+            *(f"{c.why}." for c in ground.chooser.choices.values() if c.why),
+            *_about_open_set(outcome),
+            *_about_labels(outcome, read_labels),
+        ),
         times={**{f"fit.{name}": s for name, s in ground.seconds.items()}, "total": ground.clock.used()},
         source_free=ground.origin is not None,
         model=_predictor(outcome, fitted),
@@ -183,6 +188,11 @@ def _shown(outcome: Outcome, read_labels: bool) -> dict[int, int]:
     known = {place[int(row)]: int(domains.y[row]) for row in domains.known}
     hidden = domains.hidden.items() if read_labels else ()
     return known | {place[row]: int(value) for row, value in hidden if value is not None}
+
+
+def _about_open_set(outcome: Outcome) -> list[str]:
+    why = "" if outcome.chosen.verdict.method == "none" else untested(outcome.ground)
+    return [why] if why else []
 
 
 def _about_labels(outcome: Outcome, read_labels: bool) -> list[str]:

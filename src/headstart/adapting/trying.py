@@ -278,7 +278,8 @@ def target_splits(ground: Ground) -> list[Split]:
     rows, codes = domains.known, stratified_by(ground, domains.known)
     often = np.isin(codes, np.flatnonzero(np.bincount(codes.astype(np.intp)) > 1))
     if len(rows) < 10 or len(np.unique(codes[often])) < 2:
-        what = f"{domains.names[-1]} has {len(rows)} labelled case(s)"
+        each = ", ".join(f"{label} {n}" for label, n in zip(domains.task.labels, np.bincount(codes.astype(np.intp)), strict=False) if n)
+        what = f"{domains.names[-1]} has {len(rows)} labelled case(s)" + (f" ({each})" if each else "")
         raise InputError(f"{what}; a test takes at least 10, and 2 of each of two classes. Label more, or leave --target-labels out.")
     tested, always = rows[often], rows[~often]
     groups = None if domains.groups is None else domains.groups[tested]
