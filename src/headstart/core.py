@@ -308,8 +308,9 @@ class Net(nn.Module):
 class Batch:
     """Activations ``x`` (n, ...) and class codes ``y`` (n,), shares of classes (n, c) or numbers (n,); ``rows`` (n,) are their places among the cases.
 
-    Where two domains are given, ``unlabelled`` (n, ...) are as many cases of the domain that has no labels, ``unlabelled_rows`` their places there, and
-    ``copies`` (n, ...) an augmented copy of each, for a method that asks. ``progress`` is the share of the training's steps that are done, 0..1."""
+    Of two domains, ``unlabelled`` (n, ...) are cases of the one without labels, at its ``unlabelled_rows``, and ``copies`` (n, ...) an augmented copy of each,
+    for a method that asks. ``progress`` is the share of the training's steps that are done, 0..1.
+    """
 
     x: Tensor
     y: Tensor
@@ -321,8 +322,7 @@ class Batch:
 
     def take(self, rows: Tensor) -> Batch:
         """Return the batch of those of its cases, and of as many unlabelled ones."""
-        ours, theirs, places, copies = (None if one is None else one[rows] for one in (self.rows, self.unlabelled, self.unlabelled_rows, self.copies))
-        return Batch(self.x[rows], self.y[rows], ours, theirs, places, self.progress, copies)
+        return replace(self, **{name: given[rows] for name, given in vars(self).items() if isinstance(given, Tensor)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,6 @@ class FixMatch(Deep):
     sure: float = knob(0.95, choices=(0.8, 0.9, 0.95))
     copies: int = knob(4, choices=(2, 4, 8))
     weight: float = knob(1.0, choices=(0.3, 1.0))
-
     aligned: bool = knob(True, choices=(True, False))
 
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
