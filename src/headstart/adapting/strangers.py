@@ -49,7 +49,7 @@ class Strangers:
 def unknown_classes(ground: Ground, reference: Tried, network: str) -> list[Warned]:
     """Return a warning where a cluster of the target looks like a class that the source lacks."""
     domains, x = ground.domains, ground.final(network)
-    if untested(ground):
+    if not domains.classes or untested(ground):
         return []
     n = len(domains.target)
     asked = np.arange(n) if n <= MOST else np.sort(np.random.default_rng(ground.seed).choice(n, MOST, replace=False))
