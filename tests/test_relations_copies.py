@@ -15,6 +15,8 @@ from deep_worlds import columns, spurious
 from headstart.activations.store import Store
 from headstart.adapting.ground import columns_source
 from headstart.core import Backbone, Batch, Domain, InputError, Net, Source, Task
+from headstart.crew.wire import fields_of
+from headstart.gradients import placed
 from headstart.keeping import Settings
 from headstart.learner import Candidate, Target, learn
 from headstart.methods import method as declared
@@ -88,6 +90,15 @@ def test_copies_are_trained_on_and_the_cases_as_they_are_give_the_labels() -> No
     assert consistency(head(xt), head(copies), sure=1.1).item() == 0.0
     with pytest.raises(ValueError, match="this batch has none"):
         FixMatch().loss(net, Batch(x, torch.arange(6) % 2, torch.arange(6), xt, torch.arange(6)), Criterion(torch.ones(2)))
+
+
+def test_whatever_a_batch_holds_goes_along_to_another_device_and_to_another_process() -> None:
+    parts = [torch.full((3, 2), float(i)) for i in range(6)]
+    batch = Batch(parts[0], parts[1], parts[2], parts[3], parts[4], 0.5, parts[5])
+    assert set(map(id, fields_of(batch))) == {id(one) for one in vars(batch).values() if isinstance(one, Tensor)}
+    moved = placed(batch, torch.device("meta"))
+    assert all(one.is_meta for one in vars(moved).values() if isinstance(one, Tensor))
+    assert moved.progress == 0.5
 
 
 def test_labels_are_aligned_so_that_a_sure_class_does_not_swallow_the_others() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,8 +53,7 @@ def backward(work: Work, batch: Batch, *, step: int, micro: int, share: float = 
 
 def placed(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on that device."""
-    rows, theirs, places = (None if one is None else one.to(device) for one in (batch.rows, batch.unlabelled, batch.unlabelled_rows))
-    return Batch(batch.x.to(device), batch.y.to(device), rows, theirs, places, batch.progress)
+    return replace(batch, **{name: given.to(device) for name, given in vars(batch).items() if isinstance(given, torch.Tensor)})  # type: ignore[arg-type]
 
 
 def _accumulated(work: Work, batch: Batch, *, step: int, micro: int, share: float) -> float:

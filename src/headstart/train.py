@@ -86,8 +86,7 @@ def fit(
         the loss is no longer a number; inputs that cannot be mixed are to be mixed; there is no GPU, or are not so many processes, as are asked for.
     """
     tune_allocator()
-    device = settings.place()
-    net.to(device)
+    net.to(device := settings.place())
     generator = torch.Generator().manual_seed(seed)
     targets, weights = _targets(y, net)
     taught, held = settings.split(np.asarray(y), generator)

@@ -57,7 +57,7 @@ def _received(looks: Sequence[Look | None], progress: float) -> Batch | None:
     if not given or given[0] is None or given[1] is None:
         return None
     x = given[0].contiguous(memory_format=torch.channels_last) if given[0].ndim == 4 else given[0]
-    return Batch(x, given[1], given[2], given[3], given[4], progress)
+    return Batch(x, given[1], given[2], given[3], given[4], progress, given[5])
 
 
 def rowed(work: Work, part: Batch | None, share: float, *, step: int, micro: int) -> tuple[Told, int, Exception | None]:

@@ -116,7 +116,7 @@ def floats_of(work: Work) -> set[int]:
 
 
 def fields_of(part: Batch | None) -> list[Tensor | None]:
-    return [] if part is None else [part.x, part.y, part.rows, part.unlabelled, part.unlabelled_rows]
+    return [] if part is None else [part.x, part.y, part.rows, part.unlabelled, part.unlabelled_rows, part.copies]
 
 
 class _Pickler(pickle.Pickler):

@@ -106,7 +106,7 @@ class FixMatch(Deep):
     def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
         p = torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
         if net.scaffold is not None:
-            net.scaffold["average"] = Table(p.mean(dim=0, keepdim=True).numpy())
+            net.scaffold["average"] = Table(p.mean(dim=0, keepdim=True).cpu().numpy())
 
     def beside(self, source: Source | None) -> View:
         place = self.view(source)
@@ -117,7 +117,7 @@ class FixMatch(Deep):
             raise ValueError(f"{self.name} trains on copies of the second domain's cases; this batch has none")
         weak = seen.zt.detach()
         if self.aligned:
-            weak = weak - built(net, "average")(torch.zeros(1, dtype=torch.long)).clamp_min(LEAST).log()
+            weak = weak - built(net, "average")(torch.zeros(1, dtype=torch.long, device=weak.device)).clamp_min(LEAST).log()
         return {"own labels": self.weight * consistency(weak, through(net, batch.copies)[1], sure=self.sure)}
 
 
