@@ -30,7 +30,8 @@ from headstart.train import OutOfTime
 PRIOR = 5  # settings of a past run that are tried first
 WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
 # the order in which defaults are tried: each adds most to the best so far on nine tasks (Feurer et al. 2022, sec. 3; benchmarks/search.py --order)
-PORTFOLIO = ("discriminative", "stages", "gaussian", "logistic", "lda", "interpolate", "smote", "cosine", "prototype", "fine-tune")
+PORTFOLIO = ("discriminative", "stages", "gaussian", "fine-tune", "lda", "logistic", "smote", "interpolate", "head2toe", "ridge", "prototype", "cosine")
+AT_ONCE = 2  # known-good settings before the first that trains
 # where no method is named: what a trial of costs seconds
 EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "frozen"), Discriminative, FineTune)
 SECONDS_A_TRIAL = 8.0  # of the budget, where no number of trials is named
@@ -121,23 +122,23 @@ class _Patience:
 def known_good(field: Space, leads: Source) -> Iterator[Candidate]:
     """Yield settings that have done well elsewhere, on the source whose probe leads: methods by their defaults and probes of earlier and more stages, in turn.
 
-    Those on stored activations come first: they cost next to nothing. So does training on columns of a table.
+    Two on stored activations come first, as they cost next to nothing; then what trains and has often paid; what is dear and has not comes last.
     """
     methods = list(field.templates.values())
     probe = next((m for m in methods if isinstance(m, Probe | ProbeRegressor)), None)
-    ordered = sorted((m for m in methods if m is not probe), key=lambda m: (_dear(m, leads), _place(m)))
-    cheap = [Candidate(m, leads) for m in ordered if not _dear(m, leads)]
+    ordered = sorted((m for m in methods if m is not probe), key=_place)
+    cheap, dear = ([Candidate(m, leads) for m in ordered if _dear(m, leads) == kind] for kind in (False, True))
     walk: list[Candidate] = []
     if probe is not None:
         walk += [Candidate(with_params(probe, {"back": back, "span": span}), leads) for back, span in WALK]
         walk += [Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in space(probe)["head"].choices[1:]]
-    for pair in itertools.zip_longest(cheap, walk):
-        yield from (one for one in pair if one is not None)
-    yield from (Candidate(m, leads) for m in ordered if _dear(m, leads))
+    turns = [one for pair in itertools.zip_longest(cheap, walk) for one in pair if one is not None]
+    pays = [one for one in dear if one.method.name in PORTFOLIO]
+    yield from (*turns[:AT_ONCE], *pays, *turns[AT_ONCE:], *(one for one in dear if one not in pays))
 
 
 def _dear(method: Closed | Method, source: Source) -> bool:
-    """Whether a trial takes more than features that are stored: training, or passes for copies of every input."""
+    """Whether a trial takes more than features that are stored: training, but for a table's, or passes for copies of every input."""
     return source.modality != "tabular" if isinstance(method, Method) else bool(method.view(source).copies)
 
 
