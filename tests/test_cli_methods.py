@@ -75,10 +75,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[hs.Task, hs.Source
     return task, source_from_table(other, task, seed=0)
 
 
-def ranked(tables: tuple[hs.Task, hs.Source], folder: Path) -> Bench:
+def ranked(tables: tuple[hs.Task, hs.Source], folder: Path, *, budget: float = 100.0) -> Bench:
     """A bench whose sources are ranked; the clock starts tomorrow, so that no deadline passes on a slow machine."""
     task, inspection = door("tabular").inspect(tables[0])
-    clock = Clock(100.0, began=time.monotonic() + 86_400)
+    clock = Clock(budget, began=time.monotonic() + 86_400)
     bench = set_up(task, inspection, [tables[1]], folder=folder, clock=clock, observer=Silent(), seed=0, engine="torch")
     plan.rank(bench)
     return bench
@@ -94,6 +94,14 @@ def test_the_named_methods_are_tried_on_the_best_source_and_no_others(bench: Ben
     tried = [(t.method, t.params["depth"]) for t in bench.search.trials if t.arm == "fine-tuned"]
     assert tried == [("l2-sp", 0), ("bitfit", 0), ("l2-sp", 1), ("bitfit", 1)]
     assert bench.notes[-1].startswith("Method 'co-tuning' needs a target of classes; the target is numbers.")
+
+
+def test_a_budget_that_pays_for_it_is_spent_on_more_steps_before_any_proposal(tables: tuple[hs.Task, hs.Source], tmp_path: Path) -> None:
+    long = ranked(tables, tmp_path, budget=600.0)
+    long.count = lambda **how: 2  # type: ignore[method-assign]  # no proposals
+    plan.fine_tuned(long, tuners(["l2-sp", "bitfit"]))
+    tried = [(t.method, t.params["steps"], t.params["depth"]) for t in long.search.trials if t.arm == "fine-tuned"]
+    assert tried == [("l2-sp", 50, 0), ("bitfit", 50, 0), ("l2-sp", 200, 0), ("bitfit", 200, 0), ("l2-sp", 50, 1), ("bitfit", 50, 1)]
 
 
 def test_a_frozen_method_that_is_named_is_tried_on_the_leading_source_proposed_from_and_not_repeated(tables: tuple[hs.Task, hs.Source], tmp_path: Path) -> None:
