@@ -36,13 +36,18 @@ def unhurried() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One baseline instead of a dozen, no network from random weights, judging once: what tests of one part of a whole run are not about."""
+def shorten(patch: pytest.MonkeyPatch, *models: str) -> None:
+    """Those baselines instead of a dozen, no network from random weights, judging once: what tests of one part of a whole run are not about."""
 
     def simple(bench: Bench) -> None:
-        bench.search.fixed([Candidate(SimpleTable("linear"))], deadline=math.inf)
+        bench.search.fixed([Candidate(SimpleTable(model)) for model in models], deadline=math.inf)
 
-    monkeypatch.setattr("headstart.plan.without_transfer", simple)
-    monkeypatch.setattr("headstart.plan.from_scratch", lambda bench: None)
-    monkeypatch.setattr("headstart.judging.REPEATS", 1)
+    patch.setattr("headstart.plan.without_transfer", simple)
+    patch.setattr("headstart.plan.from_scratch", lambda bench: None)
+    patch.setattr("headstart.judging.REPEATS", 1)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with one baseline; see :func:`shorten`."""
+    shorten(monkeypatch, "linear")

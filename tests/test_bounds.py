@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import headstart as hs
+from conftest import shorten
 from headstart.activations.peak import peak_bytes, weights_bytes
-from headstart.bench import Bench
 from headstart.bounds import Refusal
 from headstart.core import Domain, Source, Task
 from headstart.fronts import Footprint, chosen, front
@@ -130,21 +130,15 @@ def tables() -> tuple[Task, Source]:
     return mine, source_from_table(table("other", 150, 2), mine, seed=0)
 
 
-def shorten(patch: pytest.MonkeyPatch) -> None:
-    """Two baselines instead of a dozen, no network from random weights, judging once, no curve: what this file is not about."""
-
-    def simple(bench: Bench) -> None:
-        bench.search.fixed([Candidate(SimpleTable("linear")), Candidate(SimpleTable("svm"))], deadline=NEVER)
-
-    patch.setattr("headstart.plan.without_transfer", simple)
-    patch.setattr("headstart.plan.from_scratch", lambda bench: None)
-    patch.setattr("headstart.judging.REPEATS", 1)
+def shortened(patch: pytest.MonkeyPatch) -> None:
+    """A short run with two baselines, and no curve: what this file is not about."""
+    shorten(patch, "linear", "svm")
     patch.setattr("headstart.evidence.CURVE_POINTS", 1)
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorten(monkeypatch)
+    shortened(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +146,7 @@ def unbounded(tables: tuple[Task, Source], tmp_path_factory: pytest.TempPathFact
     """A run that asks for the front alone, and its folder."""
     folder = tmp_path_factory.mktemp("bounds") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        shorten(patch)
+        shortened(patch)
         return run(tables, bounds=hs.Bounds(), out=folder), folder
 
 

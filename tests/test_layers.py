@@ -18,7 +18,7 @@ PACKAGE = "headstart"
 # a room may import rooms on its own floor or below; the package's __init__ only lists names, and __main__ only calls cli
 FLOOR = {
     **dict.fromkeys(("result", "distance", "assessment", "adaptation", "moments", "spectrum", "channels", "twins", "records", "cases"), 0),
-    **dict.fromkeys(("findings", "verdicts", "fronts"), 0),
+    **dict.fromkeys(("findings", "verdicts", "fronts", "launched"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
     **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "gradients", "crew", "validators"), 3),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from headstart import __version__
+from headstart import __version__, launched
 
 app = typer.Typer(name="headstart", help="Transfer learning that proves it helped.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(help="Folder of the run: journal, result, model and report.")]
@@ -235,15 +235,10 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
-def _processes() -> int:
-    """How many processes torchrun started to share the training; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
-
-
 @contextlib.contextmanager
 def _crew() -> Iterator[None]:
     """Let the processes that torchrun started work for the first one, which alone goes on."""
-    if _processes() == 1:
+    if launched.processes() == 1:
         yield
         return
     from headstart.core import InputError
@@ -270,5 +265,5 @@ def _command(out: Path) -> str:
         if not skip and word not in aside and not word.startswith(tuple(f"{name}=" for name in aside)):
             kept.append(word)
         skip = word in aside
-    launcher = ["torchrun", "--nproc-per-node", str(_processes()), "-m"] if _processes() > 1 else []
+    launcher = ["torchrun", "--nproc-per-node", str(launched.processes()), "-m"] if launched.processes() > 1 else []
     return shlex.join([*launcher, "headstart", *kept])

@@ -29,7 +29,7 @@ from headstart.train import OutOfTime
 
 PRIOR = 5  # settings of a past run that are tried first
 WALK = ((0, 4), (1, 4), (0, 2), (1, 1))  # (back, span) of a probe: how far before the last stage, and how many stages
-# the order in which defaults are tried: each adds most to the best so far on nine tasks (Feurer et al. 2022, sec. 3; benchmarks/search.py --order)
+# the order in which defaults are tried: each adds most to the best so far on seven tasks (Feurer et al. 2022, sec. 3; benchmarks/search.py --order)
 PORTFOLIO = ("discriminative", "stages", "gaussian", "fine-tune", "lda", "logistic", "smote", "interpolate", "head2toe", "ridge", "prototype", "cosine")
 AT_ONCE = 2  # known-good settings before the first that trains
 # where no method is named: what a trial of costs seconds
@@ -127,19 +127,19 @@ def known_good(field: Space, leads: Source) -> Iterator[Candidate]:
     methods = list(field.templates.values())
     probe = next((m for m in methods if isinstance(m, Probe | ProbeRegressor)), None)
     ordered = sorted((m for m in methods if m is not probe), key=_place)
-    cheap, dear = ([Candidate(m, leads) for m in ordered if _dear(m, leads) == kind] for kind in (False, True))
+    cheap, pays, dear = ([Candidate(m, leads) for m in ordered if _cost(m, leads) == cost] for cost in (0, 1, 2))
     walk: list[Candidate] = []
     if probe is not None:
         walk += [Candidate(with_params(probe, {"back": back, "span": span}), leads) for back, span in WALK]
         walk += [Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in space(probe)["head"].choices[1:]]
     turns = [one for pair in itertools.zip_longest(cheap, walk) for one in pair if one is not None]
-    pays = [one for one in dear if one.method.name in PORTFOLIO]
-    yield from (*turns[:AT_ONCE], *pays, *turns[AT_ONCE:], *(one for one in dear if one not in pays))
+    yield from (*turns[:AT_ONCE], *pays, *turns[AT_ONCE:], *dear)
 
 
-def _dear(method: Closed | Method, source: Source) -> bool:
-    """Whether a trial takes more than features that are stored: training, but for a table's, or passes for copies of every input."""
-    return source.modality != "tabular" if isinstance(method, Method) else bool(method.view(source).copies)
+def _cost(method: Closed | Method, source: Source) -> int:
+    """0 for a trial on stored features or a table's columns; for training, and for passes for copies of every input, 1 where it has often paid, else 2."""
+    more = source.modality != "tabular" if isinstance(method, Method) else bool(method.view(source).copies)
+    return more * (1 if method.name in PORTFOLIO else 2)
 
 
 def _place(method: Closed | Method) -> int:

@@ -171,7 +171,7 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
     for method in apart:
         PROCEDURES[type(method)](bench, method, source, deadline)
     if bench.clock.budget >= LONGER_FROM:
-        longer = [Candidate(with_params(method, {"steps": LONGER}), source) for method in able if LONGER in getattr(space(method).get("steps"), "choices", ())]
+        longer = [Candidate(with_params(m, {"steps": LONGER}), source) for m in able if "steps" in space(m) and LONGER in space(m)["steps"].choices]
         bench.search.fixed(longer, deadline=deadline, rival=top)
     if bench.clock.budget >= DEEPER_FROM or source.modality == "tabular":
         deeper = [Candidate(with_params(method, {"depth": 1}), source) for method in able if "depth" in space(method)]

@@ -271,9 +271,9 @@ def uncorrected(model: Any, classes: int) -> tuple[Any, np.ndarray]:
         corrected(last_linear(made.head), 1.0 / correction(last_linear(made.head)))
         return made, even
     if isinstance(model, LabelShift) and model.related_:
-        even[:] = LEAST
-        even[np.asarray(model.classes_)] = np.maximum(model.source_shares_, LEAST)
-        return model.head_, even
+        shares = np.full(classes, LEAST)
+        shares[np.asarray(model.classes_)] = np.maximum(model.source_shares_, LEAST)
+        return model.head_, shares
     return (model.fitted if isinstance(model, Corrected) else model), even
 
 

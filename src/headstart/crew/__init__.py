@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import distributed as dist
 
+from headstart import launched
 from headstart.core import InputError
 from headstart.crew.leader import Crew
 from headstart.crew.parts import serve
@@ -49,7 +50,7 @@ def together() -> Iterator[int]:
     ...     processes
     1
     """
-    if size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
+    if size() > 1 or launched.processes() == 1:
         yield size()
         return
     _join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from headstart.core import Batch
-from headstart.crew.wire import Caught, Fit, Look, Step, Told, agreed, company, floats_of, heard, same, tensors_of
+from headstart.crew.wire import TENSORS, Caught, Fit, Look, Step, Told, agreed, company, floats_of, heard, same, tensors_of
 from headstart.gradients import Work, backward
 from headstart.methods.method import Criterion
 
@@ -54,10 +55,10 @@ def _received(looks: Sequence[Look | None], progress: float) -> Batch | None:
         if one is not None:
             with company():
                 dist.recv(one, 0, tag=tag)
-    if not given or given[0] is None or given[1] is None:
+    if not given:
         return None
-    x = given[0].contiguous(memory_format=torch.channels_last) if given[0].ndim == 4 else given[0]
-    return Batch(x, given[1], given[2], given[3], given[4], progress, given[5])
+    batch = Batch(**dict(zip(TENSORS, given, strict=True)), progress=progress)  # type: ignore[arg-type]
+    return replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last)) if batch.x.ndim == 4 else batch
 
 
 def rowed(work: Work, part: Batch | None, share: float, *, step: int, micro: int) -> tuple[Told, int, Exception | None]:

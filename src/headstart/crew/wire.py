@@ -7,7 +7,7 @@ import io
 import pickle
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +20,7 @@ from headstart.gradients import Work
 from headstart.keeping import Settings
 
 CPU = torch.device("cpu")
+TENSORS = tuple(f.name for f in fields(Batch) if f.name != "progress")
 Look = tuple[torch.Size, torch.dtype]
 
 
@@ -116,7 +117,7 @@ def floats_of(work: Work) -> set[int]:
 
 
 def fields_of(part: Batch | None) -> list[Tensor | None]:
-    return [] if part is None else [part.x, part.y, part.rows, part.unlabelled, part.unlabelled_rows, part.copies]
+    return [] if part is None else [getattr(part, name) for name in TENSORS]
 
 
 class _Pickler(pickle.Pickler):

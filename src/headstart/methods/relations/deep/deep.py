@@ -115,6 +115,15 @@ def through(net: Net, x: Tensor) -> tuple[Tensor, Tensor]:
     return features.float(), net.head.get_submodule("linear")(features).float()
 
 
+def is_turn(step: int, steps: int, *, times: int) -> bool:
+    """Whether a method looks over the second domain before ``step``, if it does so ``times`` times in a training, at even distances.
+
+    >>> [step for step in range(9) if is_turn(step, 8, times=4)]
+    [0, 2, 4, 6]
+    """
+    return step < steps and step % max(1, steps // times) == 0
+
+
 def built(net: Net, name: str) -> nn.Module:
     """Return that part of the net's scaffold."""
     if net.scaffold is None:

@@ -16,7 +16,7 @@ from headstart.core import Batch, Net, Source
 from headstart.methods.method import STRONG, View, knob
 from headstart.methods.model.co_tuning import Table
 from headstart.methods.needs import UNLABELLED
-from headstart.methods.relations.deep.deep import Deep, Seen, built, through
+from headstart.methods.relations.deep.deep import Deep, Seen, built, is_turn, through
 
 ROUNDS = 10  # times in a training that the target is labelled anew
 AVERAGED = 15  # times that predictions are averaged over it, as often as SHOT labels it
@@ -50,10 +50,10 @@ class SelfTraining(Deep):
         return nn.ModuleDict({"labels": Table(np.zeros((0, classes)))})
 
     def surveys(self, step: int, steps: int) -> bool:
-        return step < steps and step % max(1, steps // ROUNDS) == 0
+        return is_turn(step, steps, times=ROUNDS)
 
     def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
-        p = torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
+        p = predicted(net, parts)
         if net.scaffold is not None:
             net.scaffold["labels"] = Table(surest(p, self.first + (self.last - self.first) * progress).cpu().numpy())
 
@@ -101,10 +101,10 @@ class FixMatch(Deep):
         return nn.ModuleDict({"average": Table(np.full((1, classes), 1.0 / classes))})
 
     def surveys(self, step: int, steps: int) -> bool:
-        return self.aligned and step < steps and step % max(1, steps // AVERAGED) == 0
+        return self.aligned and is_turn(step, steps, times=AVERAGED)
 
     def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
-        p = torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
+        p = predicted(net, parts)
         if net.scaffold is not None:
             net.scaffold["average"] = Table(p.mean(dim=0, keepdim=True).cpu().numpy())
 
@@ -119,6 +119,11 @@ class FixMatch(Deep):
         if self.aligned:
             weak = weak - built(net, "average")(torch.zeros(1, dtype=torch.long, device=weak.device)).clamp_min(LEAST).log()
         return {"own labels": self.weight * consistency(weak, through(net, batch.copies)[1], sure=self.sure)}
+
+
+def predicted(net: Net, parts: Iterable[Tensor]) -> Tensor:
+    """Return class probabilities (m, c) of a whole domain, given in parts."""
+    return torch.cat([through(net, part)[1].softmax(dim=1) for part in parts])
 
 
 def consistency(weak: Tensor, strong: Tensor, *, sure: float) -> Tensor:

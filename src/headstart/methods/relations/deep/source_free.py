@@ -18,7 +18,7 @@ from headstart.methods.method import Criterion, knob
 from headstart.methods.model.co_tuning import Table
 from headstart.methods.model.tuned import is_norm
 from headstart.methods.needs import UNLABELLED
-from headstart.methods.relations.deep.deep import Deep, Seen, built, cut_below, through
+from headstart.methods.relations.deep.deep import Deep, Seen, built, cut_below, is_turn, through
 from headstart.methods.relations.deep.mcc import entropy
 from headstart.methods.relations.deep.source_only import OwnStatistics, SourceOnly
 
@@ -88,7 +88,7 @@ class SHOT(SourceFree):
         return nn.ModuleDict({"labels": Table(np.zeros((0, 1)))})
 
     def surveys(self, step: int, steps: int) -> bool:
-        return step < steps and step % max(1, steps // ROUNDS) == 0
+        return is_turn(step, steps, times=ROUNDS)
 
     def survey(self, net: Net, parts: Iterable[Tensor], progress: float) -> None:
         seen = [through(net, part) for part in parts]
