@@ -55,7 +55,7 @@ def candidates(source: Source, classes: int) -> dict[str, Candidate]:
 def measured(candidate: Candidate, views: Views, train: np.ndarray, test: np.ndarray, y: np.ndarray, classes: int, seed: int) -> float:
     """Balanced accuracy on the test rows."""
     fitted = learn(candidate, views, train, y, classes=classes, seed=seed)
-    return score(y[test], fitted.output(views.array(candidate.view)[test]), classes=classes)
+    return score(y[test], fitted.output(views.array(candidate.view.plain)[test]), classes=classes)
 
 
 def chosen(table: dict[str, Candidate], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
@@ -67,6 +67,11 @@ def chosen(table: dict[str, Candidate], views: Views, train: np.ndarray, y: np.n
     return tuned if mean >= -error else PROBE
 
 
+def named_source(name: str, data: Path | None) -> Source:
+    """Return the source of the benchmarks' pool, or else of the catalogue, that has this name."""
+    return next((one for one in pool.sources(data) if one.name == name), None) or sources.get(name)
+
+
 def drawn(target: pool.Target, per_class: int, seed: int) -> np.ndarray:
     """So many training rows of every class."""
     rng = np.random.default_rng([seed, per_class])
@@ -76,7 +81,7 @@ def drawn(target: pool.Target, per_class: int, seed: int) -> np.ndarray:
 
 def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    source, done = sources.get(options.source), {key(row) for row in rows_of(options.out)}
+    source, done = named_source(options.source, options.data), {key(row) for row in rows_of(options.out)}
     table: dict[str, tuple[pool.Target, Views]] = {}
     for name in TASKS:
         pool.TRAIN = 100_000  # as many as there are, MOST of each class below

@@ -130,15 +130,19 @@ def _published_by_torchvision(name: str) -> Published:
     return Published(architecture, f"{preset.name} ({len(preset.meta['categories']):,} classes)", "BSD-3-Clause", url=str(preset.url))
 
 
-def tune_cuts(stages: int) -> tuple[int, ...]:
+def tune_cuts(stages: nn.ModuleDict) -> tuple[int, ...]:
     """Return cuts that fine-tuning may start from: before the last stage of the body, and at six tenths of the chain.
 
-    Nearer to the input the stored activations outgrow the images and the tail costs as much as the whole (measured: a gain under 1.4).
+    Nearer to the input the stored activations outgrow the images and the tail costs as much as the whole (measured: a gain under 1.4). Stages without
+    parameters at the end (a mean, a flattening) count as one, or nothing could learn above the last cut.
 
-    >>> tune_cuts(9), tune_cuts(6)
-    ((5, 7), (4,))
+    >>> learn = {f"block{i}": nn.Linear(2, 2) for i in range(6)}
+    >>> tune_cuts(nn.ModuleDict({**learn, "pool": nn.Flatten()})), tune_cuts(nn.ModuleDict({**learn, "mean": nn.AvgPool1d(1), "pool": nn.Flatten()}))
+    ((4, 5), (4, 5))
     """
-    return tuple(sorted({max(1, round(0.6 * stages)), max(1, stages - 2)}))
+    learning = max((i for i, stage in enumerate(stages.values(), 1) if any(True for _ in stage.parameters())), default=0)
+    chain = min(len(stages), learning + 1)
+    return tuple(sorted({max(1, round(0.6 * chain)), max(1, chain - 2)}))
 
 
 def _vit_pool(net: Any) -> Callable[[Tensor], Tensor]:

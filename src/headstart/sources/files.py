@@ -79,7 +79,7 @@ def vision_source(
         trained_on=trained_on,
         licence=licence,
         origin=str(file),
-        tune_cuts=families.tune_cuts(len(body.stages)),
+        tune_cuts=families.tune_cuts(body.stages),
         opener=lambda: body,
         digest=lambda: digest,
         labels=families.labels(library, architecture) if whole else (),

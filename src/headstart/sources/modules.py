@@ -85,7 +85,7 @@ def from_module(
         trained_on=trained_on,
         licence=licence,
         origin="a module of yours",
-        tune_cuts=tune_cuts(len(made.stages)),
+        tune_cuts=tune_cuts(made.stages),
         opener=lambda: made,
         digest=partial(_sha256, made, f"{module}{list(stages)}"),
         recipe=plain if factory else {},
