@@ -1,12 +1,20 @@
 """Is a cut worth storing: the count agrees with what was measured, and what does not pay is neither stored nor trained from."""
 
+import time
+from pathlib import Path
+
+import numpy as np
 import pytest
 from torch import nn
 
 import headstart as hs
-from headstart.activations.gain import LEAST, gain, stored_cuts
-from headstart.core import Backbone, Preprocess, Source
-from headstart.methods import FineTune
+from headstart import plan
+from headstart.activations.gain import LEAST, gain, stored_cuts, work_of
+from headstart.bench import Silent, set_up
+from headstart.core import Backbone, Domain, Preprocess, Source, Task
+from headstart.methods import Discriminative, FineTune
+from headstart.modality import door
+from headstart.search import Clock
 from headstart.views import cuts_of
 
 # ms of a frozen trunk, channels last, and of training the tail, per image: two cores, PyTorch, EfficientNet-Lite0; cuts behind blocks1 to blocks6
@@ -52,3 +60,18 @@ def test_counting_runs_no_stage_twice_and_leaves_the_network_alone() -> None:
         stored_cuts(source)
     assert runs == [1]
     assert [len(m._forward_hooks) for m in source.backbone.modules()] == before
+
+
+def test_the_whole_network_is_tuned_where_half_of_the_budget_pays_for_its_folds_its_judging_and_the_fit(tmp_path: Path) -> None:
+    rng, body = np.random.default_rng(0), nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    pictures = [rng.integers(100 * (i % 2), 100 * (i % 2) + 120, (12, 12, 3), dtype=np.uint8) for i in range(24)]
+    task, inspection = door("image").inspect(Task("classification", "image", Domain("squares", pictures, ["dark", "light"] * 12), ("dark", "light")))
+    source = hs.sources.from_module(body, ["0+1", "2"], name="tiny", preprocess=Preprocess(size=12, crop=1.0))
+    a_fit = 100 * 32 * 3 * sum(work_of(source.backbone)) / plan.OPERATIONS
+    for share, expected in ((0.9, False), (1.1, True)):
+        clock = Clock(share * 11 * a_fit / plan.SHARE_WHOLE, began=time.monotonic() + 86_400)
+        bench = set_up(task, inspection, [source], folder=tmp_path / str(share), clock=clock, observer=Silent(), seed=0, engine="torch")
+        assert plan.pays_for_whole(bench, source) is expected
+    plan.rank(bench)
+    plan.fine_tuned(bench, [Discriminative], whole=True)
+    assert [t.method for t in bench.search.trials if t.arm == "fine-tuned"][:2] == ["discriminative", "fine-tune-all"]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from headstart.bench import SHARES, Bench
+from headstart.activations.gain import TRAINING, work_of
+from headstart.bench import FOLDS, SHARES, Bench
 from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
-from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, Method, Probe, ProbeRegressor, Progressive, Scratch, space
+from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, FineTuneAll, Method, Probe, ProbeRegressor, Progressive, Scratch, space
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
@@ -28,6 +29,10 @@ PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a netwo
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
 LONGER_FROM = 600.0  # seconds of budget from which it is also tried for more steps: 1.3 points at 100 of a class, on the four tasks that the default was set on
 LONGER = 200  # steps; with 400 nothing more was gained there (LOG.md)
+# the whole network is tuned too where folds, judging and the fit on all cases take at most this share of the budget, at so many operations a second
+SHARE_WHOLE = 0.5
+OPERATIONS = 1e11  # two cores of a server reach .9 to 1.6e11 in training (EfficientNet-Lite0, SqueezeNet); counted, so that every machine plans alike
+MOST_WHOLE = 4000  # cases; their inputs are held in memory, 600 MB for 1,000 images of 224 pixels
 
 
 def without_transfer(bench: Bench) -> None:
@@ -151,10 +156,10 @@ def from_scratch(bench: Bench) -> None:
     bench.search.propose(template, [None], count=bench.count(per=300, low=0, high=6), deadline=deadline, rival=rival)
 
 
-def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTune,)) -> None:
+def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTune,), *, whole: bool = False) -> None:
     """Tune the best source by those methods that tune, each first by its defaults, then longer, then deeper, then as TPE proposes.
 
-    Several methods share the proposals.
+    Several methods share the proposals. With ``whole`` the whole network is tuned too, once, where the budget pays for it.
     """
     top = bench.search.best("frozen")
     if top is None:
@@ -170,6 +175,8 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
     bench.search.fixed([Candidate(method, source) for method in able], deadline=deadline)
     for method in apart:
         PROCEDURES[type(method)](bench, method, source, deadline)
+    if whole and pays_for_whole(bench, source):
+        bench.search.fixed([Candidate(FineTuneAll(), source)], deadline=deadline, rival=top)
     if bench.clock.budget >= LONGER_FROM:
         longer = [Candidate(with_params(m, {"steps": LONGER}), source) for m in able if "steps" in space(m) and LONGER in space(m)["steps"].choices]
         bench.search.fixed(longer, deadline=deadline, rival=top)
@@ -178,6 +185,14 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
         bench.search.fixed(deeper, deadline=deadline, rival=top)
     for method in able:
         bench.search.propose(method, [source], count=bench.count(per=60 * len(able), low=2, high=20) - 2, deadline=deadline, rival=top)
+
+
+def pays_for_whole(bench: Bench, source: Source) -> bool:
+    """Return whether the budget pays for tuning every stage of the source: in the search's folds, in one repeat of the judging ones, and on all cases."""
+    if source.modality != "image" or len(bench.task.target) > MOST_WHOLE or unmet(FineTuneAll, source, classes=bench.classes):
+        return False
+    one = FineTuneAll().steps * bench.arena.settings.batch * TRAINING * sum(work_of(source.backbone)) / OPERATIONS
+    return one * (len(bench.search.folds) + FOLDS + 1) <= SHARE_WHOLE * bench.clock.budget
 
 
 def _walked(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:

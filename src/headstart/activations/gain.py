@@ -33,7 +33,7 @@ def gain(source: Source, cut: int, *, epochs: int = EPOCHS) -> float:
     >>> round(gain(source, 1), 4)  # t = 360 + 16 * 63, u = 120 + 16 * 61
     1.3595
     """
-    work = _work(source.backbone)
+    work = work_of(source.backbone)
     below, above = sum(work[:cut]), sum(work[cut:])
     return epochs * (below + TRAINING * above) / max(1.0, below + epochs * TRAINING * above)
 
@@ -47,8 +47,8 @@ def stored_cuts(source: Source) -> tuple[int, ...]:
     return tuple(cut for cut in inner if gain(source, cut) >= LEAST) or tuple(inner[-1:])
 
 
-def _work(backbone: Backbone) -> tuple[float, ...]:
-    """Operations of each stage for one input, and what moving its numbers costs, counted as operations."""
+def work_of(backbone: Backbone) -> tuple[float, ...]:
+    """Return the operations of each stage for one input, with what moving its numbers costs, counted as operations."""
     if backbone not in _COUNTED:
         counts = []
         with torch.enable_grad():  # why: without, the counter fails where a network hands its own weights to a module (DeBERTa)
