@@ -21,6 +21,7 @@ from headstart.methods import (
     AutoRGN,
     BitFit,
     CoTuning,
+    Discriminative,
     FineTune,
     FineTuneAll,
     FineTuneFrom,
@@ -175,6 +176,13 @@ def test_sparse_methods_move_what_they_are_named_after_and_the_head(kind: type[B
     body = {f"body.{stage}.{i}.{what}" for stage in ("stem", "mid", "top") for i in (0, 1) for what in ("weight", "bias")}
     wanted = {name for name in body if (name.endswith("bias") if kind is BitFit else ".1." in name)}
     assert found == wanted | {"head.linear.weight", "head.linear.bias"}
+
+
+def test_rates_fall_less_steeply_in_texts_and_what_the_user_asked_for_stays() -> None:
+    kinds = [Source(kind, stages=("a", "b"), modality=kind) for kind in ("text", "image", "tabular")]
+    assert [Discriminative().suited(source).decay for source in kinds] == [0.9, 0.65, 0.65]
+    assert Discriminative().suited(kinds[0]).rates(2, 0.0) == pytest.approx([0.81, 0.9, 1.0])
+    assert FineTune().suited(kinds[0]) == FineTune()
 
 
 def test_gradual_unfreezing_thaws_from_the_head_down() -> None:

@@ -244,7 +244,8 @@ def feasible(bench: Bench, methods: Sequence[type[Closed | Method]], source: Sou
     for first in methods:
         kinds = [kind for kind in METHODS[first.name] if not unmet(kind, source, classes=bench.classes)]
         if kinds:
-            able.append(kinds[0]())
+            method = kinds[0]()
+            able.append(method.suited(source) if isinstance(method, Method) else method)
         else:
             bench.notes.append(unmet(first, source, classes=bench.classes))
     return able

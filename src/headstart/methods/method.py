@@ -178,6 +178,10 @@ class Method(ABC):
     second_moment: ClassVar[float] = 0.999  # AdamW's beta2 and epsilon, PyTorch's own defaults
     epsilon: ClassVar[float] = 1e-8
 
+    def suited(self, source: Source) -> Method:
+        """Return the method with those of its defaults that another kind of source asks for; as a rule itself."""
+        return self
+
     @abstractmethod
     def view(self, source: Source | None) -> View:
         """Return which activations it learns from."""

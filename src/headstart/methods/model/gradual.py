@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from headstart.core import Source
 from headstart.methods.method import knob
 from headstart.methods.model.tuned import Tuned
 
 FALL = 1 / 2.6  # of the rate from one layer to the one below: Howard & Ruder 2018, sec. 3.2
+FALL_OF_TEXTS = 0.9
 HEAD = 10.0  # times the body's rate for a head that starts from zeros
 ROUNDING = 1e-9  # why: .8 * 3/4 is a hair above .6
 
@@ -63,7 +66,8 @@ class Discriminative(Tuned):
     depth : which tuning cut to start from, 0 nearest to the output
     rate : peak learning rate of AdamW in the head, which starts from zeros
     decay : factor on the rate from the head to the last stage, and from one stage to the one before it; 1/2.6 in the paper, .75 is timm's default and .9
-        AutoGluon's. .65, for on four tasks at 5, 20 and 100 of each class 50 steps at .65 reach what 100 at 1/2.6 do (LOG.md)
+        AutoGluon's. .65, for on four tasks at 5, 20 and 100 of each class 50 steps at .65 reach what 100 at 1/2.6 do; where a plan or a search
+        begins with it on a source for text .9 (:meth:`suited`), which LP-FT trails by 6 points there (LOG.md)
     steps : optimiser steps of 32 cases
     smoothing, dropout : as in :class:`FineTune`
 
@@ -87,6 +91,9 @@ class Discriminative(Tuned):
     @property
     def starts_from_probe(self) -> bool:
         return False
+
+    def suited(self, source: Source) -> Discriminative:
+        return dataclasses.replace(self, decay=FALL_OF_TEXTS) if source.modality == "text" else self
 
     def rates(self, stages: int, progress: float) -> list[float]:
         return [self.decay ** (stages - i) for i in range(stages)] + [1.0]
