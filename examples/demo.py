@@ -1,4 +1,4 @@
-"""The demo: the main job on photographs of solar cells, twice; once transfer helps, once it does not.
+"""The demo: the main job on photographs of solar cells, twice: one gain is a close call, the other is not shown.
 
 Functional against defective cells (ELPV, Buerhop-Lutz et al. 2018), 600 of polycrystalline and 400 of monocrystalline silicon.
 Run it with ``make demo``; it needs the extras ``sources`` and ``demo``.

@@ -73,5 +73,5 @@ def test_the_whole_network_is_tuned_where_half_of_the_budget_pays_for_its_folds_
         bench = set_up(task, inspection, [source], folder=tmp_path / str(share), clock=clock, observer=Silent(), seed=0, engine="torch")
         assert plan.pays_for_whole(bench, source) is expected
     plan.rank(bench)
-    plan.fine_tuned(bench, [Discriminative], whole=True)
+    plan.fine_tuned(bench, [Discriminative], more=True)
     assert [t.method for t in bench.search.trials if t.arm == "fine-tuned"][:2] == ["discriminative", "fine-tune-all"]

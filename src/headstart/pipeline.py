@@ -144,7 +144,7 @@ def transfer(
             how = {"seed": seed, "engine": engine, "settings": settings, "divisions": terms.divisions, "runner": where}
             bench = set_up(task, inspection, sources, folder=run.folder, clock=clock, observer=observer, **how)  # type: ignore[arg-type]
             gauge = None if bounds is None else Gauge.of(bounds, bench, run.folder)
-            result = _story(bench, methods=chosen, whole=methods is None, heads=own, terms=terms, margin=margin, command=command)
+            result = _story(bench, methods=chosen, more=methods is None, heads=own, terms=terms, margin=margin, command=command)
             if out is not None:
                 with run.alone():
                     if run.finished:  # why: another process that ran the same command was first, and its files are whole
@@ -161,9 +161,7 @@ def _named(methods: Sequence[str] | None, chosen: Sequence[type[Closed | Method]
     return [*asked, *(head.name for head in own)] or None
 
 
-def _story(
-    bench: Bench, *, methods: Sequence[type[Closed | Method]], whole: bool, heads: Sequence[Closed], terms: Terms, margin: float, command: str
-) -> Result:
+def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], more: bool, heads: Sequence[Closed], terms: Terms, margin: float, command: str) -> Result:
     found = evidence.found(bench.task, bench.inspection, strata=bench.strata, names=bench.strata_names, groups=bench.groups, train=bench.train, test=bench.test)
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     _look_over(bench)
@@ -175,7 +173,7 @@ def _story(
     else:
         plan.frozen(bench, ranked, methods, heads)
         plan.from_scratch(bench)
-        plan.fine_tuned(bench, methods, whole=whole)
+        plan.fine_tuned(bench, methods, more=more)
     chosen = fit_chosen(bench)
     arms = judge_arms(bench, chosen)
     judged = verdict(bench, arms, margin=margin)
