@@ -16,6 +16,7 @@ from headstart.core import InputError
 from headstart.methods.features import HEADS, KNN, LogisticPath, RidgeLOO
 from headstart.methods.features.door import case_weights
 from headstart.methods.features.logistic import Race, _row_space, hint, inner_splits
+from headstart.methods.features.scaling import LiveScaler
 
 SHAPES = [(40, 7), (30, 90)]  # n > d and n < d
 
@@ -303,3 +304,21 @@ def test_a_dead_channel_changes_nothing(head: type) -> None:
     assert np.allclose(alive.predict_proba(X), with_dead.predict_proba(dead), atol=1e-6)
     if hasattr(with_dead, "linear"):
         assert np.abs(with_dead.linear()[0]).max() < 100
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_scales_as_the_scaler_of_the_other_heads(weighted: bool) -> None:
+    """Its own moments, and those of two domains put together, are StandardScaler's; dead and constant features are the same ones."""
+    dice = np.random.default_rng(0)
+    X, other = dice.normal(size=(30, 5)) * [1.0, 9.0, 1e-9, 1.0, 0.0] + [5.0, 1e4, 0.0, 0.0, 0.1], dice.normal(size=(20, 5)) + 2.0
+    weights = dice.uniform(0.1, 3.0, size=30) if weighted else None
+    wanted = LiveScaler().fit(X, sample_weight=weights)
+    alone = RidgeLOO().fit(X, np.arange(30) % 2, weights=weights)
+    assert np.allclose(alone.mean_, wanted.mean_, rtol=1e-13, atol=1e-15)
+    assert np.allclose(alone.scale_, wanted.scale_, rtol=1e-12)
+    assert np.isinf(alone.scale_[[2, 4]]).all()
+    beside = RidgeLOO().fit(X, np.arange(30) % 2, weights=weights, beside=other)
+    both = LiveScaler().fit(np.vstack([X, other])).scale_
+    live = np.isfinite(wanted.scale_)
+    assert np.allclose(beside.scale_[live] / beside.scale_[0], both[live] / both[0], rtol=1e-12)
+    assert np.isinf(beside.scale_[~live]).all()

@@ -58,8 +58,10 @@ class Spectrum:
         n, d = X.shape
         root = np.ones(n) if weights is None else np.sqrt(weights)
         if n <= d:
-            mean = np.average(X, axis=0, weights=weights).astype(np.float64) if weights is not None else X.mean(axis=0, dtype=np.float64)
-            S = root[:, None] * (X - mean)
+            mean = X.mean(axis=0, dtype=np.float64) if weights is None else weights @ X / weights.sum()
+            S = X - mean
+            if weights is not None:
+                S *= root[:, None]
             gram = S @ S.T
         else:
             nothing = np.empty((n, 0))

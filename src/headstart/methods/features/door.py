@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from headstart.core import InputError
 from headstart.spectrum import class_weights
@@ -43,8 +44,16 @@ def one_thread() -> AbstractContextManager[Any]:
     Matrices here are small: a second thread gains little on an idle machine and, where the other cores are busy, spins at every
     barrier (measured: 28 s instead of 0.3 s for a logistic path of 500 x 1280). One thread also gives the same bytes on any number of cores.
     """
-    limits: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
+    limits: AbstractContextManager[Any] = _blas().limit(limits=1)
     return limits
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the BLAS libraries of this process, found once: each search reads its whole memory map, 2 to 6 ms beside a head's 20."""
+    import scipy.linalg  # noqa: F401  # why: it brings a BLAS of its own, which is found only when it is there
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def case_weights(codes: np.ndarray, *, balanced: bool, weights: np.ndarray | None = None) -> np.ndarray:

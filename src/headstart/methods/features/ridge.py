@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
-from headstart.methods.features.scaling import LiveScaler
+from headstart.methods.features.scaling import column_moments, live_scale
 from headstart.spectrum import Spectrum
 
 ALPHAS = tuple(10.0 ** (-1 + i / 2) for i in range(15))  # 0.1 .. 1e6; why: the Gram matrix of standardised features has trace n d
@@ -64,14 +64,12 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         """
         X, codes = enter_fit(self, X, y)
         with one_thread():
-            scaler = LiveScaler().fit(X, sample_weight=weights)
-            if not self.each:
-                scaler.scale_ = np.full(X.shape[1], np.sqrt(scaler.var_.mean()) or 1.0)
-            elif beside is not None:
-                scaler.scale_ = _over_both(scaler, X, np.asarray(beside, dtype=np.float64))
+            self.mean_, self.scale_ = self._scaled_by(X, None if weights is None else np.asarray(weights, dtype=np.float64), beside)
             weights = case_weights(codes, balanced=self.balanced, weights=weights)
             Y = 2.0 * np.eye(len(self.classes_))[codes] - 1.0
-            path = Spectrum.of(scaler.transform(X), weights=weights).ridge(Y)
+            Z = X - self.mean_
+            Z /= self.scale_
+            path = Spectrum.of(Z, weights=weights).ridge(Y)
             residuals = path.left_out(self.alphas)
             self.path_ = np.array([np.average(np.square(r).mean(axis=1), weights=weights) for r in residuals])
             best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
@@ -79,10 +77,20 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             self.loo_decision_ = Y - residuals[best]
             self.sharpness_ = sharpness(self.loo_decision_, codes, weights)
             coef, intercept = path.solve(self.alpha_)
-            self.coef_ = coef / scaler.scale_
-            self.intercept_ = intercept - self.coef_ @ scaler.mean_
-            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+            self.coef_ = coef / self.scale_
+            self.intercept_ = intercept - self.coef_ @ self.mean_
         return self
+
+    def _scaled_by(self, X: np.ndarray, weights: np.ndarray | None, beside: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean (d,) and what features are divided by (d,)."""
+        mean, var = column_moments(X, weights=weights)
+        if not self.each:
+            return mean, np.full(X.shape[1], np.sqrt(var.mean()) or 1.0)
+        scale = live_scale(mean, var, len(X) if weights is None else weights.sum())
+        if beside is None:
+            return mean, scale
+        both = _of_both(len(X), (mean, var) if weights is None else column_moments(X), np.asarray(beside, dtype=np.float64))
+        return mean, _over_both(scale, var, live_scale(*both, len(X) + len(beside)))
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:
         """Return W (c, d) and b (c,) with ``X @ W.T + b`` the logits of unstandardised X; their softmax is ``predict_proba``."""
@@ -107,11 +115,18 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         return most
 
 
-def _over_both(scaler: LiveScaler, X: np.ndarray, beside: np.ndarray) -> np.ndarray:
-    """Return (d,) deviations over both domains, times one number: that which leaves X with a mean variance of 1, which the penalties are made for."""
-    scale: np.ndarray = np.where(np.isinf(scaler.scale_), np.inf, LiveScaler().fit(np.vstack([X, beside])).scale_)
+def _of_both(n: int, own: tuple[np.ndarray, np.ndarray], beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance (d,) of n cases with those moments together with the cases ``beside`` (m, d)."""
+    m, other = len(beside), column_moments(beside)
+    s, t = n / (n + m), m / (n + m)
+    return s * own[0] + t * other[0], s * own[1] + t * other[1] + s * t * (own[0] - other[0]) ** 2
+
+
+def _over_both(scale: np.ndarray, var: np.ndarray, both: np.ndarray) -> np.ndarray:
+    """Return (d,) the deviations over ``both`` domains, times one number: that which leaves X with a mean variance of 1, which the penalties are made for."""
+    scale = np.where(np.isinf(scale), np.inf, both)
     live = np.isfinite(scale)
-    root = np.sqrt(np.mean(scaler.var_[live] / scale[live] ** 2)) if live.any() else 0.0
+    root = np.sqrt(np.mean(var[live] / scale[live] ** 2)) if live.any() else 0.0
     return scale * (root or 1.0)
 
 
@@ -126,7 +141,11 @@ def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> f
     targets = np.repeat((1.0 / (n_k + c))[:, None], c, axis=1)
     targets[np.arange(len(codes)), codes] = (n_k + 1.0) / (n_k + c)
 
+    below = decision - decision.max(axis=1, keepdims=True)
+    own = float(weights @ (targets * below).sum(axis=1))  # targets sum to 1, so that the log of the softmax's divisor counts once for each case
+
     def loss(log_factor: float) -> float:
-        return -float(weights @ (targets * log_softmax(np.exp(log_factor) * decision, axis=1)).sum(axis=1))
+        factor = np.exp(log_factor)
+        return float(weights @ np.log(np.exp(factor * below).sum(axis=1))) - factor * own
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1.0 / SHARPEST), np.log(SHARPEST)), method="bounded").x))

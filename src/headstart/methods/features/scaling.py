@@ -25,3 +25,32 @@ class LiveScaler(StandardScaler):
         super().fit(X, y, sample_weight)
         self.scale_[is_dead(np.sqrt(self.var_))] = np.inf
         return self
+
+
+def column_moments(X: np.ndarray, *, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean (d,) and variance (d,) of the columns of X (n, d), finite float64, as ``StandardScaler`` does but with one copy of X in place of five.
+
+    Two passes with the correction of Chan, Golub & LeVeque 1983.
+
+    >>> [one.tolist() for one in column_moments(np.array([[0.0], [4.0]]), weights=np.array([3.0, 1.0]))]
+    [[1.0], [3.0]]
+    """
+    share = np.full(len(X), 1.0 / len(X)) if weights is None else weights / weights.sum()
+    mean = share @ X
+    apart = X - mean
+    over = share @ apart
+    np.square(apart, out=apart)
+    return mean, np.maximum(share @ apart - over**2, 0.0)
+
+
+def live_scale(mean: np.ndarray, var: np.ndarray, n: float) -> np.ndarray:
+    """Return what :class:`LiveScaler` divides features of those moments of n cases by: deviations, infinity where dead, 1 where constant up to rounding.
+
+    >>> live_scale(np.zeros(2), np.array([4.0, 1e-14]), 10).tolist()
+    [2.0, inf]
+    """
+    eps = np.finfo(np.float64).eps
+    deviation = np.sqrt(var)
+    constant = var <= n * eps * var + (n * mean * eps) ** 2
+    scale: np.ndarray = np.where(is_dead(deviation), np.inf, np.where(constant, 1.0, deviation))
+    return scale
