@@ -68,7 +68,7 @@ def contests(xs: np.ndarray, ys: np.ndarray, xt: np.ndarray) -> dict[str, tuple[
             lambda: skada(_mapping.CORALAdapter(reg=None)),
         ),
         "subspace alignment, inner products": (ours_subspaces, theirs_subspaces),
-        "linear transport": (lambda: _moved(xs, *monge(xs, xt, reg=1e-12)), lambda: skada(_mapping.LinearOTMappingAdapter(reg=1e-12))),
+        "linear transport": (lambda: monge(xs, xt, reg=1e-12)(xs), lambda: skada(_mapping.LinearOTMappingAdapter(reg=1e-12))),
         "entropic transport": (
             lambda: centres(entropic_plan(costs(xs, xt), reg=0.05), xt),
             lambda: skada(_mapping.EntropicOTMappingAdapter(reg_e=reg, tol=1e-9)),
@@ -89,11 +89,6 @@ def contests(xs: np.ndarray, ys: np.ndarray, xt: np.ndarray) -> dict[str, tuple[
             ),
         ),
     }
-
-
-def _moved(x: np.ndarray, A: np.ndarray, b: np.ndarray) -> np.ndarray:
-    moved: np.ndarray = x @ A + b
-    return moved
 
 
 def _trade(X: np.ndarray, n: int, A: np.ndarray) -> np.ndarray:

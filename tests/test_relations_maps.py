@@ -82,20 +82,42 @@ def test_the_linear_transport_is_that_of_pot(n: int) -> None:
     Cs, Ct = (C + 1e-6 * np.trace(C) / 5 * np.eye(5) for C in (Cs, Ct))
     A, b = ot.gaussian.bures_wasserstein_mapping(xs.mean(axis=0), xt.mean(axis=0), Cs, Ct)
     ours = monge(xs, xt)
-    assert np.allclose(ours[0], A, atol=1e-6)
-    assert np.allclose(ours[1], b.ravel(), atol=1e-6)
+    assert np.allclose(ours.matrix, A, atol=1e-6)
+    assert np.allclose(ours.shift, b.ravel(), atol=1e-6)
 
 
 def test_the_linear_transport_matches_moments_at_the_closed_form_s_cost() -> None:
     """What it costs is the Wasserstein distance of the two Gaussians: |m_s - m_t|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2)."""
     xs, xt = two(200, 150, 3)
-    A, b = monge(xs, xt, reg=0.0)
-    moved = xs @ A + b
+    found = monge(xs, xt, reg=0.0)
+    moved = xs @ found.matrix + found.shift
+    assert np.allclose(found(xs), moved, atol=1e-10)
     S, T = (np.cov(x, rowvar=False, bias=True) for x in (xs, xt))
     assert np.allclose(np.cov(moved, rowvar=False, bias=True), T, atol=1e-9)
     half = sqrtm(S).real
     bures = np.sum((xs.mean(axis=0) - xt.mean(axis=0)) ** 2) + np.trace(S + T - 2.0 * sqrtm(half @ T @ half).real)
     assert np.mean(np.sum((moved - xs) ** 2, axis=1)) == pytest.approx(bures, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(6, 9, 30), (6, 9, 12), (9, 6, 8), (40, 6, 12), (6, 40, 50)])
+def test_the_linear_transport_of_few_cases_is_its_formula(n: int, m: int, d: int) -> None:
+    """In the span of the cases, or with the source's directions alone: the same as with matrix roots of the whole covariances, on other cases too."""
+    xs, xt = two(n, m, d)
+    Cs, Ct = (np.cov(x, rowvar=False, bias=True) for x in (xs, xt))
+    Cs, Ct = (C + 1e-2 * np.trace(C) / d * np.eye(d) for C in (Cs, Ct))
+    half = sqrtm(Cs).real
+    A = np.linalg.inv(half) @ sqrtm(half @ Ct @ half).real @ np.linalg.inv(half)
+    found, other = monge(xs, xt, reg=1e-2), two(5, 5, d, seed=3)[0]
+    expected = (other - xs.mean(axis=0)) @ A + xt.mean(axis=0)
+    assert np.allclose(found(other), expected, atol=1e-7)
+    assert np.allclose(other @ found.matrix + found.shift, expected, atol=1e-7)
+
+
+def test_a_target_within_the_source_s_span_is_transported() -> None:
+    xs, _ = two(6, 9, 40)
+    moved = monge(xs, xs[:4] + 1.0, reg=1e-3)(xs)
+    assert np.isfinite(moved).all()
+    assert np.allclose(monge(xs, xs, reg=1e-3)(xs), xs, atol=1e-9)
 
 
 def test_fewer_cases_than_features_can_be_transported() -> None:
@@ -130,6 +152,20 @@ def test_the_geodesic_flow_kernel_is_the_integral_along_its_geodesic(d: int, k: 
     F = geodesic_factor(Ps, Pt)
     assert np.allclose(F @ F.T, quad_vec(flow, 0.0, 1.0)[0], atol=1e-9)
     assert np.allclose(flow(1.0), Pt @ Pt.T, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 6), (9, 40)])
+@pytest.mark.parametrize("faint", [1.0, 1e-9])
+def test_principal_directions_are_those_of_the_singular_value_decomposition(n: int, d: int, faint: float) -> None:
+    """By a product where that loses nothing, by the decomposition itself where a wanted direction hardly varies; and no more than the rank."""
+    x = two(n, 5, d)[0]
+    x[:, 3:] *= faint
+    V = np.linalg.svd(x - x.mean(axis=0))[2].T
+    ours = principal_directions(x, 5)
+    assert np.allclose(np.abs(np.sum(ours * V[:, :5], axis=0)), 1.0, atol=1e-10)
+    assert np.allclose(ours.T @ ours, np.eye(5), atol=1e-9)
+    flat = x[:, :2] @ V[:2]
+    assert principal_directions(flat, 5).shape == (d, 2)
 
 
 def test_the_flow_of_a_subspace_to_itself_is_its_projection() -> None:

@@ -307,6 +307,7 @@ TRUSTED = frozenset(
         "headstart.methods.features.weighing.Standardised",
         "headstart.methods.relations.gaussian.Coral",
         "headstart.methods.relations.gaussian.Covariance",
+        "headstart.methods.relations.gaussian.Monge",
         "headstart.methods.relations.label_shift.Corrected",
         "numpy.dtype",
         "sklearn.calibration._CalibratedClassifier",
