@@ -15,6 +15,7 @@ from headstart.methods.relations.components import median_gamma
 from headstart.methods.relations.gaussian import coral, monge
 from headstart.methods.relations.subspace import geodesic_factor, principal_directions
 from headstart.methods.relations.transport import class_plan, costs, entropic_plan, exact_plan
+from headstart.methods.relations.whitening import Whitened, leading, marginal, of_unit_norm
 
 
 def two(n: int, m: int, d: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -214,6 +215,22 @@ def test_tca_solves_its_eigenproblem(kernel: str) -> None:
     L = marginal_matrix(30, 20)
     solves(model.components_, lifted, L / np.linalg.norm(L), 0.2)
     assert np.allclose(model.adapt_target(xt), lifted[30:] @ model.components_)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(30, 20, 6), (9, 6, 40)])
+@pytest.mark.parametrize("pulls", [1, 3])
+def test_one_decomposition_gives_the_components_that_two_give(n: int, m: int, d: int, pulls: int) -> None:
+    X = np.vstack(two(n, m, d))
+    more = np.random.default_rng(1).normal(size=(n + m, pulls - 1))
+    pull = of_unit_norm(np.hstack([marginal(n, m)[:, None], more - more.mean(axis=0)]))
+    ours, theirs = leading(X, pull, ridge=0.1, k=4), Whitened.of(X).directions(pull, ridge=0.1, k=4)
+    assert np.allclose(ours, theirs, atol=1e-8)
+    assert leading(X, pull, ridge=0.1, k=None).shape == Whitened.of(X).directions(pull, ridge=0.1, k=None).shape
+
+
+def test_components_of_equal_cases_are_refused() -> None:
+    with pytest.raises(InputError, match="no direction to keep"):
+        leading(np.ones((4, 3)), marginal(2, 2)[:, None], ridge=0.1, k=None)
 
 
 def last_matrix(model: object, ys: np.ndarray, pseudo: np.ndarray) -> np.ndarray:

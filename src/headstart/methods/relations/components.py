@@ -15,7 +15,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from headstart.core import InputError
 from headstart.methods.relations.door import Domains
 from headstart.methods.relations.relation import Mapped
-from headstart.methods.relations.whitening import Whitened, marginal, of_unit_norm
+from headstart.methods.relations.whitening import leading, marginal, of_unit_norm
 
 MEDIAN_OF = 1000  # cases, evenly spaced, whose pairs give the median distance
 
@@ -121,4 +121,4 @@ class TCA(ClassifierMixin, Components):
 
     def _align(self, domains: Domains) -> None:
         pull = of_unit_norm(marginal(len(domains.xs), len(domains.xt))[:, None])
-        self.components_ = Whitened.of(self._lifted(domains)).directions(pull, ridge=self.ridge, k=self.n_components)
+        self.components_ = leading(self._lifted(domains), pull, ridge=self.ridge, k=self.n_components)

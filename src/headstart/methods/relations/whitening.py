@@ -5,7 +5,8 @@ H the centring. Every M here is E E' or E E' - R R' with few columns. With H X =
 
     (W' X' M X W + lambda W' W) Q = Q phi.
 
-No (n, n) matrix is formed, X is decomposed once for all steps, and directions in which no case varies are left out.
+X is decomposed once for all steps, and directions in which no case varies are left out. Where there is one step and nothing is kept apart, :func:`leading` needs
+one decomposition in place of two.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, svd
 
 from headstart.core import InputError
 
+ALL_EQUAL = "All cases of both domains are equal, so there is no direction to keep. Give cases that vary."
 MOST = 100  # directions, where none are asked for
 NOTHING = 1e-10  # of the largest eigenvalue of X'HX (1e-5 of the largest deviation); what lies below is rounding
 
@@ -53,7 +55,7 @@ class Whitened:
         values, vectors = eigh(centred @ centred.T if wide else centred.T @ centred, driver="evd")
         live = values > NOTHING * max(values[-1], 0.0)
         if not live.any():
-            raise InputError("All cases of both domains are equal, so there is no direction to keep. Give cases that vary.")
+            raise InputError(ALL_EQUAL)
         s, V = np.sqrt(values[live]), vectors[:, live]
         V = centred.T @ V / s if wide else V
         W = V / s
@@ -77,14 +79,55 @@ class Whitened:
         if push is not None:
             G = self.Z.T @ push
             cost -= G @ G.T
-        rank = len(self.spread)
-        k = min(MOST, (rank + 1) // 2) if k is None else min(k, rank)
-        _, Q = eigh(cost, subset_by_index=[0, k - 1])
-        A = self.W @ Q
-        A /= np.linalg.norm(A, axis=0)
-        signs = np.sign(A[np.abs(A).argmax(axis=0), np.arange(A.shape[1])])
-        directions: np.ndarray = A * signs
-        return directions
+        _, Q = eigh(cost, subset_by_index=[0, _count(k, len(self.spread)) - 1])
+        return _of_unit_length(self.W @ Q)
+
+
+def leading(X: np.ndarray, pull: np.ndarray, *, ridge: float, k: int | None) -> np.ndarray:
+    """Return what ``Whitened.of(X).directions(pull, ridge=ridge, k=k)`` does, without a whitening: one decomposition, and exact for faint directions.
+
+    The columns of ``pull`` must sum to 0, as those of :func:`marginal` do.
+    With N = X' E E' X + lambda I, whose inverse and root are those of the identity but for few columns, A = N^(-1/2) Q for the leading eigenvectors Q of
+    N^(-1/2) X' H X N^(-1/2), or where n < d A = N^(-1) X' H U for those of H X N^(-1) X' H.
+
+    Raises
+    ------
+    InputError
+        all cases are equal.
+    """
+    centred = X - X.mean(axis=0)
+    price = ridge * float(np.einsum("ij,ij->", X, X)) / len(X)
+    F, size, _ = svd(centred.T @ pull, full_matrices=False)
+    if X.shape[1] > X.shape[0]:
+        C = centred @ F
+        C *= size / np.sqrt(price + size**2)  # N^(-1) = (I - F s^2 / (lambda + s^2) F') / lambda
+        values, Q = eigh(centred @ centred.T - C @ C.T, driver="evd", overwrite_a=True, check_finite=False)
+        Q = Q[:, _last(values, k)]
+        return _of_unit_length(centred.T @ Q - F @ ((size / np.sqrt(price + size**2))[:, None] * (C.T @ Q)))
+    less = 1.0 - np.sqrt(price / (price + size**2))  # N^(-1/2) = (I - F less F') / sqrt(lambda)
+    narrow = centred - (centred @ F * less) @ F.T
+    values, Q = eigh(narrow.T @ narrow, driver="evd", overwrite_a=True, check_finite=False)
+    Q = Q[:, _last(values, k)]
+    return _of_unit_length(Q - F @ (less[:, None] * (F.T @ Q)))
+
+
+def _last(values: np.ndarray, k: int | None) -> np.ndarray:
+    """Return the places of the largest eigenvalues, the largest first."""
+    rank = int(np.count_nonzero(values > NOTHING * max(values[-1], 0.0)))
+    if rank == 0:
+        raise InputError(ALL_EQUAL)
+    return len(values) - 1 - np.arange(_count(k, rank))
+
+
+def _count(k: int | None, rank: int) -> int:
+    return min(MOST, (rank + 1) // 2) if k is None else min(k, rank)
+
+
+def _of_unit_length(A: np.ndarray) -> np.ndarray:
+    """Return the columns of A at length 1, the largest entry of each positive."""
+    A = A / np.linalg.norm(A, axis=0)
+    directions: np.ndarray = A * np.sign(A[np.abs(A).argmax(axis=0), np.arange(A.shape[1])])
+    return directions
 
 
 def marginal(n: int, m: int) -> np.ndarray:
