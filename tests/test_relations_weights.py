@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
+from scipy.spatial.distance import pdist
 from scipy.stats import norm, spearmanr
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
@@ -28,7 +29,7 @@ from headstart.methods.relations.augmentation import augmented
 from headstart.methods.relations.components import median_gamma
 from headstart.methods.relations.propagation import neighbour_graph, spread
 from headstart.methods.relations.quadratic import box_program
-from headstart.methods.relations.ratios import importance
+from headstart.methods.relations.ratios import WIDTHS, importance, kliep
 
 
 def two_gaussians(n: int, m: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -257,3 +258,36 @@ def test_labels_follow_two_arcs_that_turn_away_from_the_source() -> None:
     plain = LogisticRegression().fit(x[source], y[source])
     assert np.mean(spreading.pseudo_labels_ == y[~source]) > 0.98
     assert plain.score(x[~source], y[~source]) < 0.7
+
+
+@pytest.mark.parametrize("kind", ["apart", "some twice", "two tight clusters", "far from the origin", "one feature"])
+def test_the_median_distance_is_that_of_pairs_measured_one_by_one(kind: str) -> None:
+    """Distances by one product of the cases: equal cases are 0 apart, and near ones as far as they are, however large the features."""
+    X = np.random.default_rng(0).normal(size=(60, 7))
+    if kind == "some twice":
+        X[:20], X[20:22] = X[40:], X[22:24] + 1e-9
+    elif kind == "two tight clusters":
+        X = 1e-7 * X + np.arange(60)[:, None] % 2
+    elif kind == "far from the origin":
+        X += 1e8
+    elif kind == "one feature":
+        X = X[:, :1]
+    apart = pdist(X, "sqeuclidean")
+    assert median_gamma(X) == pytest.approx(1.0 / (2.0 * np.median(apart[apart > 0])), rel=1e-11)
+
+
+@pytest.mark.parametrize(("shift", "d"), [(0.3, 2), (1.0, 5), (0.2, 40)])
+def test_the_width_of_kliep_is_the_likeliest_of_all_five(shift: float, d: int) -> None:
+    """Widths that cannot win are given up half-way; what is found is the same as with every fold of every width."""
+    dice = np.random.default_rng(d)
+    xs, xt = dice.normal(size=(60, d)), shift + dice.normal(size=(47, d))
+    dice = np.random.default_rng(3)
+    centres = xt[np.sort(dice.permutation(47)[:20])]
+    fold = dice.permutation(47) % 5
+    scores = {}
+    for width in WIDTHS:
+        gamma = median_gamma(np.vstack([xs, xt])) / width**2
+        T, s = rbf_kernel(xt, centres, gamma=gamma), rbf_kernel(xs, centres, gamma=gamma).mean(axis=0)
+        held_out = [np.log(np.maximum(T[fold == k] @ importance(T[fold != k], s), np.finfo(float).tiny)).mean() for k in range(5)]
+        scores[gamma] = np.mean(held_out)
+    assert kliep(xs, xt, gamma=None, n_centres=20, seed=3)[1] == pytest.approx(max(scores, key=lambda gamma: scores[gamma]), rel=1e-12)

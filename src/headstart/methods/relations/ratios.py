@@ -7,7 +7,6 @@ pure functions of xs (n, d) and xt (m, d) and return (n,) values that are not ne
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from sklearn.neighbors import NearestNeighbors
@@ -15,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from headstart.core import InputError
 from headstart.methods.features.logistic import LogisticPath
 from headstart.methods.relations.components import median_gamma
-from headstart.methods.relations.quadratic import CLOSE, STEPS, box_program, reach
+from headstart.methods.relations.quadratic import CLOSE, STEPS, box_program, cholesky, reach, solved
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the median distance: the kernels that KLIEP chooses from
 FOLDS = 5
@@ -57,13 +56,17 @@ def importance(T: np.ndarray, s: np.ndarray) -> np.ndarray:
     m, b = len(T), len(s)
     beta = np.full(b, 1.0 / b)  # alpha times means
     dual = np.ones(b)
+    root_m, scaled = np.sqrt(m), np.empty_like(seen)
     for _ in range(STEPS):
         w = seen @ beta
         residual, mean = 1.0 - seen.T @ (1.0 / w) / m - dual, beta @ dual / b
         if mean < GAP / b and np.abs(residual).max() < GAP:
             break
-        scaled, bend = seen / w[:, None], dual / beta
-        factor = cho_factor(scaled.T @ scaled / m + np.diag(bend), lower=True, overwrite_a=True, check_finite=False)
+        np.divide(seen, root_m * w[:, None], out=scaled)
+        bend = dual / beta
+        H = scaled.T @ scaled
+        H.flat[:: b + 1] += bend
+        factor = cholesky(H)
         step, dual_step = _newton(factor, residual, bend, -dual)
         far = min(reach(beta, step), reach(dual, dual_step))
         after = (beta + far * step) @ (dual + far * dual_step) / b
@@ -74,9 +77,9 @@ def importance(T: np.ndarray, s: np.ndarray) -> np.ndarray:
     return alpha
 
 
-def _newton(factor: tuple[np.ndarray, bool], residual: np.ndarray, bend: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _newton(factor: np.ndarray, residual: np.ndarray, bend: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps of the primal and the dual; ``wanted`` is that of the dual, if the primal stood still."""
-    step = cho_solve(factor, wanted - residual, check_finite=False)
+    step = solved(factor, wanted - residual)
     return step, wanted - bend * step
 
 
@@ -93,8 +96,7 @@ def kliep(xs: np.ndarray, xt: np.ndarray, *, gamma: float | None, n_centres: int
     ours, theirs = (euclidean_distances(x, centres, squared=True) for x in (xs, xt))
     if gamma is None:
         fold = dice.permutation(len(xt)) % min(FOLDS, len(xt))
-        middle = median_gamma(np.vstack([xs, xt]))
-        gamma = max((middle / width**2 for width in WIDTHS), key=lambda g: _held_out(np.exp(-g * theirs), np.exp(-g * ours).mean(axis=0), fold))
+        gamma = _likeliest(ours, theirs, fold, middle=median_gamma(np.vstack([xs, xt])))
     S = np.exp(-gamma * ours)
     weights: np.ndarray = S @ importance(np.exp(-gamma * theirs), S.mean(axis=0))
     if not weights.any():
@@ -104,12 +106,36 @@ def kliep(xs: np.ndarray, xt: np.ndarray, *, gamma: float | None, n_centres: int
     return weights, gamma
 
 
-def _held_out(T: np.ndarray, s: np.ndarray, fold: np.ndarray) -> float:
-    scores = []
-    for k in range(fold.max() + 1):
-        w = T[fold == k] @ importance(T[fold != k], s)
-        scores.append(np.log(np.maximum(w, np.finfo(float).tiny)).mean())
-    return float(np.mean(scores))
+def _likeliest(ours: np.ndarray, theirs: np.ndarray, fold: np.ndarray, *, middle: float) -> float:
+    """Return the gamma of ``WIDTHS`` around the ``middle`` one with the best mean log w on held-out target cases; of equals that of the least width."""
+    best, found = -np.inf, np.inf
+    for width in sorted(WIDTHS, key=lambda width: abs(np.log(width))):  # why: the first to be tried should be hard to beat
+        gamma = middle / width**2
+        score = _held_out(np.exp(-gamma * theirs), np.exp(-gamma * ours).mean(axis=0), fold, least=best)
+        if score is not None and (score, gamma) > (best, found):
+            best, found = score, gamma
+    return found
+
+
+def _held_out(T: np.ndarray, s: np.ndarray, fold: np.ndarray, *, least: float) -> float | None:
+    """Return the mean over folds of the mean log w on held-out target cases; ``None`` where it turns out on the way that it stays below ``least``.
+
+    As alpha is not negative and the mean of w is 1, w is at most the largest kernel value over its mean: what a fold can bring is known before it is run.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        most = np.nan_to_num((T / np.maximum(s, NOTHING * s.max())).max(axis=1))
+    size = np.bincount(fold)
+    scores = np.bincount(fold, _log(most)) / size  # at most, until a fold is run
+    for k in range(len(size)):
+        if scores.mean() < least - GAP:
+            return None
+        scores[k] = _log(T[fold == k] @ importance(T[fold != k], s)).mean()
+    return float(scores.mean())
+
+
+def _log(w: np.ndarray) -> np.ndarray:
+    logs: np.ndarray = np.log(np.maximum(w, np.finfo(float).tiny))
+    return logs
 
 
 def classified(xs: np.ndarray, xt: np.ndarray, *, seed: int) -> np.ndarray:

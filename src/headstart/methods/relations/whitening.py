@@ -5,8 +5,8 @@ H the centring. Every M here is E E' or E E' - R R' with few columns. With H X =
 
     (W' X' M X W + lambda W' W) Q = Q phi.
 
-X is decomposed once for all steps, and directions in which no case varies are left out. Where there is one step and nothing is kept apart, :func:`leading` needs
-one decomposition in place of two.
+X is decomposed once for all steps, and directions in which no case varies are left out. Where there is one step, and nothing is to be kept apart,
+:func:`leading` needs one decomposition in place of two.
 """
 
 from __future__ import annotations
