@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from headstart.core import InputError
-from headstart.methods.features import HEADS, KNN, LogisticPath, RidgeLOO
+from headstart.methods.features import HEADS, KNN, LogisticPath, RidgeLOO, two_classes
 from headstart.methods.features.door import case_weights
 from headstart.methods.features.logistic import Race, _row_space, hint, inner_splits
 from headstart.methods.features.scaling import LiveScaler
@@ -195,14 +195,17 @@ def test_a_strength_is_dropped_for_a_clear_paired_difference_of_units_and_not_be
     assert standing(np.arange(200) // 4, 200) == [0, 1]  # 50 groups
 
 
-def test_rotation_into_the_row_space_changes_no_inner_product_and_no_solution():
+@pytest.mark.parametrize("twice", [0, 5])
+def test_rotation_into_the_row_space_changes_no_inner_product_and_no_solution(twice):
     X, y = clouds(25, 60)
+    X[:twice] = X[10 : 10 + twice]
     Z = StandardScaler().fit_transform(X)
-    rotated, basis = _row_space(Z)
-    assert rotated.shape == (25, 25)
-    assert np.allclose(rotated @ basis.T, Z, atol=1e-12)
+    rotated, back = _row_space(Z)
+    assert rotated.shape == (25, 24 - twice)  # centred rows have a dimension less, and equal ones have one together
+    assert np.allclose(back(rotated), Z, atol=1e-10)
+    assert np.allclose(rotated @ rotated.T, Z @ Z.T, atol=1e-10)
     full, small = (LogisticRegression(C=0.01, tol=1e-10, max_iter=5000).fit(F, y) for F in (Z, rotated))
-    assert np.allclose(small.coef_ @ basis.T, full.coef_, atol=1e-5)
+    assert np.allclose(back(small.coef_), full.coef_, atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [None, "groups"])
@@ -322,3 +325,17 @@ def test_ridge_scales_as_the_scaler_of_the_other_heads(weighted: bool) -> None:
     live = np.isfinite(wanted.scale_)
     assert np.allclose(beside.scale_[live] / beside.scale_[0], both[live] / both[0], rtol=1e-12)
     assert np.isinf(beside.scale_[~live]).all()
+
+
+def test_two_classes_are_fitted_as_scikit_learn_fits_them():
+    X, y = clouds(60, 12)
+    codes, weights = (y == 1).astype(int), np.random.default_rng(0).uniform(0.2, 3.0, size=60)
+    Z = StandardScaler().fit_transform(X)
+    theirs = LogisticRegression(C=0.3, tol=1e-4, warm_start=True).fit(Z, codes, weights)
+    ours = two_classes.fitted(Z, codes, weights, C=0.3, most=1000)
+    assert np.allclose(ours.coef_, theirs.coef_, atol=1e-6)
+    assert np.allclose(ours.intercept_, theirs.intercept_, atol=1e-6)
+    assert ours.n_iter_[0] == theirs.n_iter_[0]
+    near = two_classes.fitted(Z, codes, weights, C=0.1, most=1000, near=ours)
+    theirs.set_params(C=0.1).fit(Z, codes, weights)
+    assert np.allclose(near.coef_, theirs.coef_, atol=1e-6)

@@ -145,7 +145,7 @@ def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> f
     own = float(weights @ (targets * below).sum(axis=1))  # targets sum to 1, so that the log of the softmax's divisor counts once for each case
 
     def loss(log_factor: float) -> float:
-        factor = np.exp(log_factor)
+        factor = float(np.exp(log_factor))
         return float(weights @ np.log(np.exp(factor * below).sum(axis=1))) - factor * own
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1.0 / SHARPEST), np.log(SHARPEST)), method="bounded").x))

@@ -47,14 +47,14 @@ def _apart(X: np.ndarray) -> np.ndarray:
     apart *= -2.0
     lengths = square[:, None] + square
     apart += lengths
-    apart, lengths = squareform(apart, checks=False), squareform(lengths, checks=False)
-    near = np.flatnonzero(apart < NEAR * lengths)
+    pairs: np.ndarray = squareform(apart, checks=False)
+    near = np.flatnonzero(pairs < NEAR * squareform(lengths, checks=False))
     if len(near) > MANY * len(X):
-        return pdist(X, "sqeuclidean")
-    if len(near):
+        pairs = pdist(X, "sqeuclidean")
+    elif len(near):
         one, other = (rows[near] for rows in np.triu_indices(len(X), 1))
-        apart[near] = np.square(X[one] - X[other]).sum(axis=1)
-    return apart
+        pairs[near] = np.square(X[one] - X[other]).sum(axis=1)
+    return pairs
 
 
 class Components(Mapped):

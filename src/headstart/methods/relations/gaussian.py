@@ -129,7 +129,8 @@ class Monge:
         """(d, d) A, symmetric."""
         A: np.ndarray = self.basis @ self.inner @ self.basis.T
         A[np.diag_indices_from(A)] += self.outside
-        return (A + A.T) / 2.0
+        symmetric: np.ndarray = (A + A.T) / 2.0
+        return symmetric
 
     @property
     def shift(self) -> np.ndarray:

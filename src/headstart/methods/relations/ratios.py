@@ -18,6 +18,7 @@ from headstart.methods.relations.quadratic import CLOSE, STEPS, box_program, cho
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the median distance: the kernels that KLIEP chooses from
 FOLDS = 5
+LOOK = 300  # cases from which ridge says where on the path of strengths to begin
 GAP = 1e-9  # of the mean log, at which KLIEP's solver stops
 NOTHING = 1e-10  # of the largest: the least mean that a kernel is taken to have over the source; one that reaches no source case would be free
 
@@ -140,7 +141,7 @@ def _log(w: np.ndarray) -> np.ndarray:
 
 def classified(xs: np.ndarray, xt: np.ndarray, *, seed: int) -> np.ndarray:
     """Return (n / m) p(target | x) / p(source | x) by logistic regression, its strength chosen by cross-validation (Bickel et al. 2007)."""
-    head = LogisticPath(balanced=True, seed=seed).fit(np.vstack([xs, xt]), np.repeat([0, 1], [len(xs), len(xt)]))
+    head = LogisticPath(balanced=True, seed=seed, look=LOOK).fit(np.vstack([xs, xt]), np.repeat([0, 1], [len(xs), len(xt)]))
     target = expit(head.decision_function(xs))  # balanced: both domains count as one half, which is the factor n / m
     ratio: np.ndarray = target / np.maximum(1.0 - target, np.finfo(float).eps)
     return ratio

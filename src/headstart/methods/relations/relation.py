@@ -125,9 +125,11 @@ class Mapped(Relation):
 
     def _learn(self, domains: Domains) -> None:
         self._align(domains)
-        moved, yt, seen = self._source(domains.xs), domains.yt, self._seen(domains.xt)
-        X = np.vstack([moved, seen[domains.known]]) if len(yt) else moved
-        self.head_ = fit_head(self.final(), X, np.concatenate([domains.ys, yt]), beside=seen if self.scales_over_both else None)
+        moved, yt = self._source(domains.xs), domains.yt
+        seen = self._seen(domains.xt) if self.scales_over_both else None
+        if len(yt):
+            moved = np.vstack([moved, self._seen(domains.xt[domains.known]) if seen is None else seen[domains.known]])
+        self.head_ = fit_head(self.final(), moved, np.concatenate([domains.ys, yt]), beside=seen)
 
     @abstractmethod
     def _align(self, domains: Domains) -> None:
