@@ -45,15 +45,16 @@ def _apart(X: np.ndarray) -> np.ndarray:
     square = np.einsum("ij,ij->i", Z, Z)
     apart = Z @ Z.T
     apart *= -2.0
-    lengths = square[:, None] + square
-    apart += lengths
+    apart += square[:, None]
+    apart += square
     pairs: np.ndarray = squareform(apart, checks=False)
-    near = np.flatnonzero(pairs < NEAR * squareform(lengths, checks=False))
+    if pairs.min(initial=np.inf) >= 2.0 * NEAR * square.max(initial=0.0):
+        return pairs
+    one, other = np.triu_indices(len(X), 1)
+    near = np.flatnonzero(pairs < NEAR * (square[one] + square[other]))
     if len(near) > MANY * len(X):
-        pairs = pdist(X, "sqeuclidean")
-    elif len(near):
-        one, other = (rows[near] for rows in np.triu_indices(len(X), 1))
-        pairs[near] = np.square(X[one] - X[other]).sum(axis=1)
+        return np.asarray(pdist(X, "sqeuclidean"))
+    pairs[near] = np.square(X[one[near]] - X[other[near]]).sum(axis=1)
     return pairs
 
 
