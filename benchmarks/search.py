@@ -16,8 +16,8 @@ bayes.. : the product's search by that word as ``transfer`` runs it, its probes 
 
 All words go through ``headstart.joint.searched``, on a bench whose budget never ends. A trial's folds are kept in the run's own ledger, one for each task, so
 that what was measured once is replayed whoever proposes it. Seeds are those of the proposers; cases and folds stay. Left out of the space are what is dear
-(copies, boosted trees, Gaussian processes) and what borrows cases. LP-FT is searched for tables, and with ``--tune`` for images and texts: 50 steps from the
-last cut.
+(copies, boosted trees, Gaussian processes) and what borrows cases. What trains a network takes 50 steps from the last cut: rates that fall by stage for images
+and tables, LP-FT for tables, and with ``--tune`` both for all. Images have seven networks, texts the encoders that are here (three at most), wine one.
 One row per task, searcher and seed: a run that is started again fills in what is missing.
 """
 
@@ -44,12 +44,12 @@ from headstart import joint, sources
 from headstart.activations.engines import available
 from headstart.activations.store import Store, default_root
 from headstart.bench import Bench, Silent
-from headstart.core import Domain, Inspection, Source, Task
+from headstart.core import Domain, InputError, Inspection, Source, Task
 from headstart.evaluate import folds, strata
 from headstart.joint import EVERYTHING, searched
 from headstart.learner import Candidate
 from headstart.ledger import Ledger
-from headstart.methods import METHODS, FineTune
+from headstart.methods import METHODS, Discriminative, FineTune
 from headstart.methods.method import Closed, Method
 from headstart.methods.needs import unmet
 from headstart.modality import door
@@ -63,9 +63,18 @@ from headstart.views import Views
 TRAIN, TEST, FOLDS, POINT = 200, 500, 3, 0.01
 IMAGES = ("elpv poly", "pacs sketch", "chest x-rays", "mnist", "pacs cartoon")
 TEXTS = {"trec": "TREC.train.all", "customers": "custrev.all", "subjectivity": "subj.all"}
-ENCODERS = ("paraphrase-MiniLM-L3-v2", "all-MiniLM-L6-v2")
+ENCODERS = ("paraphrase-MiniLM-L3-v2", "all-MiniLM-L6-v2", "SmolLM2-135M")
 TASKS = ("elpv poly", "trec", "pacs sketch", "white wine", "chest x-rays", "customers", "mnist", "pacs cartoon", "subjectivity")
-POOL = {"efficientnet_lite0": 8, "squeezenet": 6, "resnet20 cifar10": 9}  # and the cut from which LP-FT tunes
+# the networks for images, and the cut from which each is tuned: the last stage that has much to learn
+POOL = {
+    "efficientnet_lite0": 8,
+    "squeezenet": 6,
+    "mobilenetv2 imagenet": 8,
+    "mobilenetv2 birds": 8,
+    "mobilenetv2 insects": 8,
+    "resnet20 cifar10": 9,
+    "resnet56 cifar10": 9,
+}
 LEFT_OUT = {"augment", "restyle", "calibrated", "boosting", "gaussian-process"}  # dear, or asks for cases to borrow
 SEARCHED = tuple(m for m in EVERYTHING if m.name not in LEFT_OUT and not m.name.startswith("borrow"))
 ENGINE = "openvino" if "openvino" in available() else "torch"
@@ -84,7 +93,14 @@ class FiftySteps(FineTune):
     steps: int = 50
 
 
-METHODS[FineTune.name] = (FiftySteps,)  # why: a search asks this table for what stands behind a name
+@dataclass(frozen=True)
+class FiftyStepsByStage(Discriminative):
+    """Rates that fall by stage, of as many steps."""
+
+    steps: int = 50
+
+
+METHODS[FineTune.name], METHODS[Discriminative.name] = (FiftySteps,), (FiftyStepsByStage,)  # why: a search asks this table for what stands behind a name
 
 
 @dataclass(frozen=True)
@@ -104,8 +120,9 @@ class World:
         return len(self.task.labels)
 
     def methods(self, *, tune: bool) -> list[type[Closed | Method]]:
-        """What is searched; a network for images or texts takes minutes to tune in every fold on a busy core, so that is for who asks for it."""
-        return [m for m in SEARCHED if tune or self.task.modality == "tabular" or m is not FineTune]
+        """What is searched; LP-FT for images, and any tuning of an encoder, take minutes in every fold on a busy core, so they are for who asks for them."""
+        dear = {"tabular": (), "image": (FineTune,), "text": (FineTune, Discriminative)}[self.task.modality]
+        return [m for m in SEARCHED if tune or m not in dear]
 
 
 def world_of(name: str, data: Path | None) -> World | None:
@@ -134,8 +151,16 @@ def _texts(name: str, data: Path | None) -> World | None:
     rows = np.random.default_rng(pool.SEED).permutation(len(pairs))[: TRAIN + TEST]
     labels = tuple(sorted({label for _, label in pairs}))
     task = Task("classification", "text", Domain(name, [pairs[i][0] for i in rows], [pairs[i][1] for i in rows]), labels)
-    wanted = [dataclasses.replace(s, tune_cuts=s.tune_cuts[-1:]) for s in map(sources.get, ENCODERS)]
+    wanted = [dataclasses.replace(s, tune_cuts=s.tune_cuts[-1:]) for s in _encoders()]
     return _world(task, np.asarray(task.codes), wanted, None, TRAIN)
+
+
+def _encoders() -> Iterator[Source]:
+    for name in ENCODERS:
+        try:
+            yield sources.get(name)
+        except InputError as error:
+            print(f"skipped {name}: {error}", flush=True)
 
 
 def _wine(data: Path | None) -> World | None:
@@ -159,8 +184,8 @@ def _bottles(path: Path, colour: str) -> Task:
 
 
 def _engine(source: Source) -> str:
-    # why not that one: OpenVINO's converter stumbles over a name in its graph, and it is small
-    return ENGINE if source.modality == "image" and source.name != "resnet20 cifar10" else "torch"
+    # why not those: OpenVINO's converter stumbles over a name in their graphs, and they are small
+    return ENGINE if source.modality == "image" and not source.name.endswith("cifar10") else "torch"
 
 
 def _world(task: Task, y: np.ndarray, wanted: Sequence[Source], groups: np.ndarray | None, n: int) -> World:
