@@ -11,8 +11,8 @@ best of some seventy strategies by held-out score is flattered by chance, and a 
 
 fixed   : every method by its defaults on every source
 random  : the product's blind draws from the joint space, without a probe before them: plain random search
-bayes.. : the product's search by that word as ``transfer`` runs it, its probes of every source counted as the first trials; the order of the defaults that
-          it begins with is not the shipped one, which these tasks gave, but what the other tasks give
+bayes.. : the product's search by that word as ``transfer`` runs it, the probe of the source that leads without training first; each probe counts as a trial.
+          The order of the defaults that it begins with is not the shipped one, which these tasks gave, but what the other tasks give
 
 All words go through ``headstart.joint.searched``, on a bench whose budget never ends. A trial's folds are kept in the run's own ledger, one for each task, so
 that what was measured once is replayed whoever proposes it. Seeds are those of the proposers; cases and folds stay. Left out of the space are what is dear
@@ -40,7 +40,7 @@ import torch
 
 import pool
 from collect import rows_of
-from headstart import joint, sources
+from headstart import joint, plan, sources
 from headstart.activations.engines import available
 from headstart.activations.store import Store, default_root
 from headstart.bench import Bench, Silent
@@ -53,9 +53,8 @@ from headstart.methods import METHODS, Discriminative, FineTune
 from headstart.methods.method import Closed, Method
 from headstart.methods.needs import unmet
 from headstart.modality import door
-from headstart.plan import probe_of
 from headstart.pretrain import source_from_table
-from headstart.result import RankedSource, Score
+from headstart.proposing import BLIND
 from headstart.search import Arena, Clock, Search
 from headstart.terms import Terms
 from headstart.views import Views
@@ -205,13 +204,6 @@ def bench_of(world: World, ledger: Ledger, *, seed: int) -> Bench:
     return bench
 
 
-def probed(bench: Bench) -> list[RankedSource]:
-    """Probe every source, as a run does first, and rank them."""
-    bench.search.fixed([Candidate(probe_of(bench), s) for s in bench.sources.values()], deadline=NEVER)
-    order = sorted(bench.search.trials, key=lambda t: (-t.score, t.number))
-    return [RankedSource(str(t.source), Score("", t.score), 1, 1, "", "") for t in order]
-
-
 def by_defaults(bench: Bench, methods: Sequence[type[Closed | Method]]) -> Iterator[Candidate]:
     """Every method of the space by its defaults, on every source that can bear it."""
     for source in bench.sources.values():
@@ -227,8 +219,10 @@ def one(world: World, ledger: Ledger, searcher: str, *, seed: int, trials: int, 
     if searcher == "fixed":
         bench.search.fixed(by_defaults(bench, world.methods(tune=tune)), deadline=NEVER)
     else:
-        ranked = probed(bench_of(world, ledger, seed=seed) if searcher == "random" else bench)
-        searched(bench, ranked, world.methods(tune=tune), Terms(search=searcher, trials=trials))
+        blind = searcher in BLIND
+        probes = () if blind else plan.lead(bench)
+        ranked = plan.rank(bench_of(world, ledger, seed=seed)) if blind else plan.ranked(bench, probes)
+        searched(bench, ranked, world.methods(tune=tune), Terms(search=searcher, trials=trials), probes=probes[1:])
     rows = [_said(bench, t.number) for t in bench.search.trials]
     return {"trials": rows, "n": len(world.train), "n_test": len(world.test), "classes": world.classes, "seconds": time.process_time() - began}
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as field_of
 from pathlib import Path
@@ -18,6 +18,7 @@ import optuna
 import pytest
 
 import headstart as hs
+from headstart import plan
 from headstart.bench import Bench, Silent
 from headstart.bounds import Bounds, Refusal
 from headstart.core import Domain, Inspection, Source, Task
@@ -71,7 +72,7 @@ def worth(candidate: Candidate) -> float:
     """The share of cases that a candidate gets right: the good source is at its best two stages before its end."""
     assert candidate.source is not None
     params = candidate.params
-    stage = {"good": (0.70, 0.75, 0.95, 0.72), "middling": (0.78, 0.72, 0.7, 0.7), "bad": (0.6, 0.6, 0.55, 0.5)}[candidate.source.name]
+    stage = {"good": (0.70, 0.75, 0.95, 0.72), "middling": (0.78, 0.72, 0.7, 0.7)}.get(candidate.source.name, (0.6, 0.6, 0.55, 0.5))
     if candidate.method.name == "head2toe":
         return 0.7 + 0.05 * params["keep"]
     return stage[params["back"]] - 0.02 * params["span"] + 0.03 * (params["head"] == "ridge")
@@ -87,15 +88,17 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.search.learn", learnt)
 
 
-def bench(folder: Path, *, seed: int = 0, k: int = 4, journal: bool = False) -> tuple[Bench, list[RankedSource]]:
-    """A bench on which each source was probed, and the ranking."""
-    pool = {name: source(name) for name in NAMES}
+def bench(
+    folder: Path, *, seed: int = 0, k: int = 4, journal: bool = False, probed: Sequence[str] = NAMES, names: Sequence[str] = NAMES
+) -> tuple[Bench, list[RankedSource]]:
+    """A bench on which those sources were probed, and their ranking."""
+    pool = {name: source(name) for name in names}
     task = Task("classification", "image", Domain("planted", list(range(N)), [str(c) for c in Y]), ("0", "1"))
     arena = Arena(Planted(), Y, 2, Ledger(folder / "folds"), seed)  # type: ignore[arg-type]
     search = Search(arena, folds(Y, k=k, seed=0), Journal.in_folder(folder, metric="balanced accuracy") if journal else None)
     rows = np.arange(N)
     one = Bench(task, Inspection(()), Y, None, rows, rows[:0], pool, arena, search, Clock(600.0), Silent(), seed, Y, ("0", "1"), None)  # type: ignore[arg-type]
-    search.fixed([Candidate(Probe(), s) for s in pool.values()], deadline=NEVER)
+    search.fixed([Candidate(Probe(), pool[name]) for name in probed], deadline=NEVER)
     ranked = sorted(search.trials, key=lambda t: -t.score)
     return one, [RankedSource(str(t.source), Score("balanced accuracy", t.score), 1, 4, "", "") for t in ranked]
 
@@ -227,6 +230,56 @@ def test_what_is_computed_ahead_changes_no_trial(tmp_path: Path, planted: None, 
     assert one.search.trials == alone.search.trials
     computed = [len(list((tmp_path / name / "folds").iterdir())) for name in ("ahead", "alone")]
     assert computed[0] == computed[1] if word in BLIND else computed[0] >= computed[1]
+
+
+def led(folder: Path, word: str, *, trials: int, others: Sequence[str] = ("bad", "middling"), width: type[Here] = Here) -> tuple[Bench, tuple[Candidate, ...]]:
+    """A search that begins with the good source alone, and the probes of others that come in between."""
+    one, ranked = bench(folder, probed=("good",), names=("good", *others))
+    one.arena = one.search.arena = dataclasses.replace(one.arena, runner=width())
+    probes = tuple(Candidate(Probe(), one.sources[name]) for name in others)
+    searched(one, ranked, (Head2Toe,), hs.Terms(search=word, trials=trials), probes=probes)
+    return one, probes
+
+
+INFORMED = [word for word in WORDS if word not in BLIND]
+
+
+@pytest.mark.parametrize("word", INFORMED)
+def test_every_third_trial_is_the_next_probe_and_what_is_known_follows_the_source_that_leads(tmp_path: Path, planted: None, word: str) -> None:
+    one, probes = led(tmp_path, word, trials=16)
+    found = [one.search.tried(probe) for probe in probes]
+    assert [t and (t.number, t.status, len(t.folds)) for t in found] == [(3, "complete", 4), (6, "complete", 4)]
+    assert len(one.search.trials) == 16
+    assert [t.source for t in one.search.trials[:9]] == ["good", "good", "good", "bad", "good", "good", "middling", "middling", "middling"]
+    first, then = ([(t.method, dict(t.params)) for t in one.search.trials[a : a + 2]] for a in (1, 7))
+    assert first == then == [(c.method.name, c.params) for c in known_good(one.search.space, one.sources["middling"])][:2]  # type: ignore[arg-type]
+
+
+def test_many_sources_and_the_search_leave_each_other_room(tmp_path: Path, planted: None) -> None:
+    names = [f"source {i}" for i in range(23)]
+    one, probes = led(tmp_path, "bayes", trials=12, others=names)
+    between = [one.search.tried(probe) is not None and one.search.tried(probe).number < 12 for probe in probes]  # type: ignore[union-attr]
+    assert between == [True] * 3 + [False] * 20
+    assert len(one.search.trials) == 12 + 20
+    assert {r.name for r in plan.ranked(one, probes)} == set(names)
+    assert not one.notes
+
+
+def test_sources_that_no_time_was_left_for_are_named(tmp_path: Path, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attempt(self: Search, *args: Any, **how: Any) -> bool:
+        return len(self.trials) < 5 and enough(self, *args, **how)
+
+    enough = Search.attempt
+    monkeypatch.setattr(Search, "attempt", attempt)
+    one, probes = led(tmp_path, "bayes", trials=12, others=("bad", "middling", "third"))
+    assert one.notes == ["The search ended before these sources were probed, so they are not ranked: middling, third."]
+    assert [r.name for r in plan.ranked(one, probes)] == ["bad"]
+
+
+@pytest.mark.parametrize("word", INFORMED)
+def test_probes_computed_ahead_change_no_trial(tmp_path: Path, planted: None, word: str) -> None:
+    ahead, alone = (led(tmp_path / width.__name__, word, trials=14, width=width)[0] for width in (Eager, Here))
+    assert ahead.search.trials == alone.search.trials
 
 
 def test_a_search_that_is_run_again_repeats_no_fit(tmp_path: Path, planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,31 +467,36 @@ def test_of_one_validation_split_parts_tell_settings_apart(tmp_path: Path, plant
 
 
 @pytest.fixture(scope="module")
-def tables() -> tuple[Task, Source]:
-    def table(name: str, n: int, seed: int) -> Task:
+def tables() -> tuple[Task, list[Source]]:
+    """A task, a source that learnt another rule, and one that learnt the same."""
+
+    def table(name: str, n: int, seed: int, *, twist: float = 3.0) -> Task:
         rng = np.random.default_rng(seed)
         a, b = rng.uniform(-1, 1, n), rng.uniform(-1, 1, n)
-        label = np.sin(3 * a) * b > 0
+        label = np.sin(twist * a) * b > 0
         rows = [{"a": float(u), "b": float(v)} for u, v in zip(a, b, strict=True)]
         return Task("classification", "tabular", Domain(name, rows, [str(v) for v in label]), ("False", "True"))
 
     mine = table("mine", 90, 1)
-    return mine, source_from_table(table("other", 800, 2), mine, seed=0)
+    return mine, [source_from_table(table(name, 800, 2, twist=twist), mine, seed=0) for name, twist in (("odd", 40.0), ("other", 3.0))]
 
 
 @pytest.mark.parametrize(("word", "divided"), [("bayes", "3"), ("random", "0.3")])
 def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repeated(
-    tables: tuple[Task, Source], tmp_path: Path, short: None, word: str, divided: str
+    tables: tuple[Task, list[Source]], tmp_path: Path, short: None, word: str, divided: str
 ) -> None:
-    task, other = tables
+    task, others = tables
     wanted = hs.Terms(search=word, trials=6, folds=divided)
-    one = hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search=wanted, methods=["head2toe", "bitfit"])
-    again = hs.transfer(task, [other], budget="4m", seed=0, search=wanted, methods=["head2toe", "bitfit"])
+    one = hs.transfer(task, others, budget="4m", seed=0, out=tmp_path / "one", search=wanted, methods=["head2toe", "bitfit"])
+    again = hs.transfer(task, others, budget="4m", seed=0, search=wanted, methods=["head2toe", "bitfit"])
     assert one.to_json() == again.to_json()
     assert one.stopped_by == "plan"
     assert len([t for t in one.trials if t.source is not None]) == 6
     assert {len(t.folds) for t in one.trials if t.status == "complete"} == {{"3": 3, "0.3": 1}[divided]}
     assert one.arm("frozen") is not None
+    assert {s.name for s in one.sources} == {"table other", "table odd"}
+    if word == "bayes":
+        assert [t.source for t in one.trials if t.source is not None][:4] == ["table other"] * 3 + ["table odd"]
     assert hs.load(tmp_path / "one") == one
     with pytest.raises(hs.InputError, match="holds another run"):
-        hs.transfer(task, [other], budget="4m", seed=0, out=tmp_path / "one", search="grid", methods=["head2toe", "bitfit"])
+        hs.transfer(task, others, budget="4m", seed=0, out=tmp_path / "one", search="grid", methods=["head2toe", "bitfit"])

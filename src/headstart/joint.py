@@ -1,7 +1,8 @@
 """The joint search: sources x methods x their hyperparameters x how training treats the data, in one space and under one budget.
 
-The cheap comes first: a probe of every source has ordered the field when it begins, and heads on stored activations are tried before what trains.
-It can be stopped at any time: the best so far is what goes on to be judged.
+The cheap comes first. Sources are ordered before anything is trained, by what a ridge says of cases left out one by one. The first of them is probed, and
+settings that have done well elsewhere are tried on it, heads on stored activations before what trains; every third trial is the probe of another source. Where
+that beats the leader's, the other source leads from there on. It can be stopped at any time: the best so far is what goes on to be judged.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ EVERYTHING = (*(kinds[0] for kinds in METHODS.values() if kinds[0].arm == "froze
 SECONDS_A_TRIAL = 8.0  # of the budget, where no number of trials is named
 
 
-def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]], terms: Terms) -> None:
-    """Search the joint space of the ranked sources as the terms say, until trials, time or space end; Ctrl-C ends the search and not the run."""
+def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]], terms: Terms, *, probes: Sequence[Candidate] = ()) -> None:
+    """Search the joint space of the sources as the terms say, until trials, time or space end; Ctrl-C ends the search and not the run.
+
+    ``ranked`` are the sources that were probed, the first of them leads; ``probes`` are first probes of others, in the order in which they come in between.
+    Those that are left when the trials are spent are run after them, so that every source is measured.
+    """
     if not ranked:
         return
     leads = bench.sources[ranked[0].name]
     templates = _templates(bench, methods, leads)
-    sources = {one.name: bench.sources[one.name] for one in ranked}
+    names = [*(one.name for one in ranked), *(probe.source.name for probe in probes if probe.source is not None)]
+    sources = {name: bench.sources[name] for name in names}
     field = Space({m.name: m for m in templates if type(m) not in PROCEDURES}, sources, bench.arena.settings, bench.classes)
     proposer = Proposer(terms.search, field, bench.seed, len(bench.search.folds))
     bench.search.space = field
@@ -51,31 +57,50 @@ def searched(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[typ
     for method in templates:
         if type(method) in PROCEDURES:
             PROCEDURES[type(method)](bench, method, leads, deadline)
-    probes = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline" and t.status != "excluded"]
-    for candidate, trial in probes:
+    done = [(c, t) for c, t in zip(bench.search.candidates, bench.search.trials, strict=True) if t.arm != "baseline" and t.status != "excluded"]
+    for candidate, trial in done:
         proposer.hear(candidate, trial)
-    wanted = max(0, (terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)) - len(probes))
+    wanted = max(0, (terms.trials or bench.count(per=SECONDS_A_TRIAL, low=8, high=200)) - len(done))
     if terms.search not in BLIND:
-        prior, known = list(_prior(terms, field, leads)), list(known_good(field, leads))
-        proposer.first(prior, asked_for=True)
-        proposer.first(known)
-        if terms.search not in BY_FOLDS:
-            # why these: their features are stored and nothing gives them up, so that they are tried whatever is found meanwhile
-            sure = [c for c in (*prior, *known)[: math.ceil(wanted * (1 - 1 / BLINDLY))] if isinstance(c.method, Closed) and c.method.level != "data"]
-            bench.search.ahead(sure, deadline=deadline)
+        _warm(bench, proposer, terms, leads, probes, wanted, deadline)
     try:
-        _spend(bench, proposer, wanted, deadline)
+        _spend(bench, proposer, wanted, deadline, ranked[0].probe.value)
+        bench.search.fixed(probes, deadline=deadline)
     except KeyboardInterrupt:
         bench.search.ran_out = True
         bench.notes.append(f"The search was stopped by hand after {len(bench.search.trials)} trials; the best of them was judged.")
+    if left := [probe.source.name for probe in probes if probe.source is not None and bench.search.tried(probe) is None]:
+        bench.notes.append(f"The search ended before these sources were probed, so they are not ranked: {', '.join(left)}.")
 
 
-def _spend(bench: Bench, proposer: Proposer, count: int, deadline: float) -> None:
+def _warm(bench: Bench, proposer: Proposer, terms: Terms, leads: Source, probes: Sequence[Candidate], wanted: int, deadline: float) -> None:
+    """Let the proposer begin with what is known, and the runner with what will be tried whatever is found meanwhile."""
+    prior, known = list(_prior(terms, proposer.space, leads)), list(known_good(proposer.space, leads))
+    proposer.first(prior, asked_for=True)
+    proposer.first(known)
+    proposer.between(probes)
+    if terms.search in BY_FOLDS:
+        return
+    # why so few of them: the probe that then comes may hand the others over to its own source
+    known = known[: BLINDLY - 1] if probes else known[: math.ceil(wanted * (1 - 1 / BLINDLY))]
+    # why those: their features are stored and nothing gives them up
+    sure = [c for c in (*prior, *known)[:wanted] if isinstance(c.method, Closed) and c.method.level != "data"]
+    bench.search.ahead([*sure, *probes], deadline=deadline)
+
+
+def _spend(bench: Bench, proposer: Proposer, count: int, deadline: float, leading: float) -> None:
+    """Try what is proposed. Where a probe beats the ``leading`` one, what is known is tried on its source from there on, from the first setting on."""
     for proposal in _proposals(bench, proposer, count, deadline):
         if not bench.search.attempt(proposal.candidate, deadline=deadline, give_up=_Patience(bench, proposer.word, proposal)):
             proposal.done(None)
             return
-        proposal.done(bench.search.trials[-1])
+        trial = bench.search.trials[-1]
+        proposal.done(trial)
+        if proposal.is_probe:
+            proposer.hear(proposal.candidate, trial)
+            if trial.folds and trial.score > leading and proposal.candidate.source is not None:
+                leading = trial.score
+                proposer.instead(list(known_good(proposer.space, proposal.candidate.source)))
 
 
 def _proposals(bench: Bench, proposer: Proposer, count: int, deadline: float) -> Iterator[Proposal]:
@@ -86,7 +111,7 @@ def _proposals(bench: Bench, proposer: Proposer, count: int, deadline: float) ->
     bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
 
     def known(one: Candidate) -> bool:
-        return search.tried(one) is not None or any(one.describe() == proposal.candidate.describe() for proposal in waiting)
+        return search.tried(one) is not None or proposer.keeps(one) or any(one.describe() == proposal.candidate.describe() for proposal in waiting)
 
     for left in range(count, 0, -1):
         try:

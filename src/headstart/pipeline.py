@@ -36,6 +36,7 @@ from headstart.methods.method import View
 from headstart.methods.needs import unlent
 from headstart.modality import door
 from headstart.outlook import outlook
+from headstart.proposing import BLIND
 from headstart.result import Arm, Contender, CurvePoint, Found, Outlook, RankedSource, Result
 from headstart.runners import opened
 from headstart.runs import Run, checked_margin, data_sha256, full_disk_explained, parse_budget, provenance
@@ -166,11 +167,17 @@ def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], more: bool
     bench.observer.say(evidence.describe(found, kind=bench.task.kind))
     _look_over(bench)
     plan.without_transfer(bench)
-    ranked = plan.rank(bench)
-    if terms.search:
+    if terms.search and terms.search not in BLIND and not any(method in plan.PROCEDURES for method in methods):
+        probes = plan.lead(bench)
+        plan.from_scratch(bench)
+        searched(bench, plan.ranked(bench, probes), methods, terms, probes=probes[1:])
+        ranked = plan.ranked(bench, probes)
+    elif terms.search:
+        ranked = plan.rank(bench)
         plan.from_scratch(bench)
         searched(bench, ranked, methods, terms)
     else:
+        ranked = plan.rank(bench)
         plan.frozen(bench, ranked, methods, heads)
         plan.from_scratch(bench)
         plan.fine_tuned(bench, methods, more=more)
@@ -178,7 +185,7 @@ def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], more: bool
     arms = judge_arms(bench, chosen)
     judged = verdict(bench, arms, margin=margin)
     field = contest(bench, arms, margin=margin)
-    _remember(bench, arms)
+    _remember(bench, arms, ranked)
     return _result(bench, found, ranked, chosen, arms, judged, field, command=command)
 
 
@@ -192,15 +199,14 @@ def _look_over(bench: Bench) -> None:
     bench.notes += doctor.notes(bench.task, bench.inspection, squares)
 
 
-def _remember(bench: Bench, arms: Sequence[Arm]) -> None:
+def _remember(bench: Bench, arms: Sequence[Arm], ranked: Sequence[RankedSource]) -> None:
     """Keep what each source reached, so that later assessments on this machine foretell better."""
     baseline = next(a for a in arms if a.name == "baseline")
     tuned = {a.source: a.test.value for a in arms if a.name == "fine-tuned"}
     task = data_sha256(bench.task, bench.inspection)
-    firsts = {t.source: t.score for t in reversed(bench.search.trials) if t.arm == "frozen" and t.status == "complete"}
     rows = []
-    for name, frozen in firsts.items():
-        source = bench.sources[name or ""]
+    for name, frozen in ((one.name, one.probe.value) for one in ranked):
+        source = bench.sources[name]
         about = {"parameters": source.parameters, "family": source.family, "trained_on": source.trained_on, "modality": source.modality}
         scores = {"frozen": frozen, "fine_tuned": tuned.get(name), "baseline": baseline.cv.value}
         rows.append(Past(task, source.name, source.weights_sha256, n=len(bench.train), classes=bench.classes, **scores, **about))  # type: ignore[arg-type]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from headstart.activations.gain import TRAINING, work_of
 from headstart.bench import FOLDS, SHARES, Bench
@@ -17,9 +19,12 @@ from headstart.core import Backbone, InputError, Source
 from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
 from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, FineTuneAll, Method, Probe, ProbeRegressor, Progressive, Scratch, space
+from headstart.methods.features.door import one_thread
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
+from headstart.similarity.feature import ridge
+from headstart.similarity.measure import Evidence
 from headstart.sources import twin
 from headstart.train import OutOfTime
 from headstart.walk import walk
@@ -28,6 +33,7 @@ SHALLOW = 2
 PER_SECOND = 1e6  # parameters that a second of budget pays for: loading a network cannot be broken off, and must not eat the budget
 DEEPER_FROM = 240.0  # seconds of budget from which fine-tuning is also tried from an earlier cut
 LONGER_FROM = 600.0  # seconds of budget from which it is also tried for more steps: 1.3 points at 100 of a class, on the four tasks that the default was set on
+LOOKED_AT = 2000  # cases that order sources before anything is trained: the standard error of an accuracy is then a point at most
 LONGER = 200  # steps; with 400 nothing more was gained there (LOG.md)
 # the whole network is tuned too where folds, judging and the fit on all cases take at most this share of the budget, at so many operations a second
 SHARE_WHOLE = 0.5
@@ -61,6 +67,56 @@ def _grid(template: Closed) -> list[Closed]:
 
 def rank(bench: Bench) -> tuple[RankedSource, ...]:
     """Probe each source's final features; the order of the sources is the order of those scores."""
+    probes = []
+    for probe in _primed(bench):
+        probes.append(probe)
+        bench.search.fixed([probe], deadline=bench.clock.deadline(SHARES["frozen"]))
+    if not probes and (nearest := bench.search.none_fits("frozen")):
+        bench.notes.append(f"No source fits. {nearest}")
+    return ranked(bench, probes)
+
+
+def lead(bench: Bench) -> tuple[Candidate, ...]:
+    """Return the first probe of each source, the one that promises most first, and run that one alone: a search need not measure all before it begins.
+
+    What a source promises is what a ridge on its stored features says of training cases left out one by one: of all scores that ask for no training, the one
+    that ranked sources best over 17 real targets (benchmarks/RESULTS.md, "Which source? Ranking").
+    """
+    probes = list(_primed(bench))
+    if not probes and (nearest := bench.search.none_fits("frozen")):
+        bench.notes.append(f"No source fits. {nearest}")
+    if len(probes) > 1:
+        promises = [_promise(bench, probe) for probe in probes]
+        order = sorted(range(len(probes)), key=lambda i: -promises[i])
+        probes = [probes[i] for i in order]
+        told = ", ".join(f"{probes[place].source.name} {promises[i]:.3f}" for place, i in enumerate(order))  # type: ignore[union-attr]
+        bench.observer.say(f"Sources by what a ridge says of cases left out one by one: {told}")
+    bench.search.fixed(probes[:1], deadline=bench.clock.deadline(SHARES["frozen"]))
+    return tuple(probes)
+
+
+def ranked(bench: Bench, probes: Sequence[Candidate]) -> tuple[RankedSource, ...]:
+    """Return the sources in the order of their first probes, those that were run."""
+    tried = (bench.search.tried(probe) for probe in probes)
+    rows = sorted((t for t in tried if t is not None and t.folds), key=lambda t: (-t.score, t.number))
+    return tuple(_ranked(bench, t, place) for place, t in enumerate(rows, 1))
+
+
+def _promise(bench: Bench, probe: Candidate) -> float:
+    """Return what a ridge says of training cases left out one by one, of :data:`LOOKED_AT` where there are more."""
+    rows = bench.train
+    if len(rows) > LOOKED_AT:
+        rows = np.sort(np.random.default_rng(bench.seed).choice(rows, LOOKED_AT, replace=False))
+    y = bench.y[rows]
+    if np.ptp(y) == 0:  # why: of one class or value nothing can be told, and the probes will
+        return 0.0
+    with one_thread():  # why: sums of several threads differ in their last bits from one run to the next
+        evidence = Evidence(x=np.asarray(bench.arena.views.array(probe.view))[rows], y=y, kind=_kind(bench))
+        return float(ridge(evidence).value)
+
+
+def _primed(bench: Bench) -> Iterator[Candidate]:
+    """Make the features of one source after another and yield its first probe; note which are left out, and what is known of each."""
     for place, (name, source) in enumerate(bench.sources.items()):
         if place and source.parameters > bench.clock.budget * PER_SECOND:
             least = f"{source.parameters / PER_SECOND:.0f} s"
@@ -82,11 +138,7 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
         if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
             most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
             bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
-        bench.search.fixed([probe], deadline=bench.clock.deadline(SHARES["frozen"]))
-    probes = sorted((t for t in bench.search.trials if t.arm == "frozen" and t.folds), key=lambda t: (-t.score, t.number))
-    if not probes and (nearest := bench.search.none_fits("frozen")):
-        bench.notes.append(f"No source fits. {nearest}")
-    return tuple(_ranked(bench, t, place) for place, t in enumerate(probes, 1))
+        yield probe
 
 
 def _first_probe(bench: Bench, source: Source) -> Candidate | None:

@@ -24,8 +24,8 @@ from headstart.spaces import Space
 WORDS = {
     "random": "draws at random",
     "grid": "every point of a grid, of each method on each source one in turn",
-    "bayes": "known-good settings first, then TPE (Bergstra et al. 2011); every third at random",
-    "gp": "known-good settings first, then a Gaussian process (Rasmussen & Williams 2006); every third at random",
+    "bayes": "known-good settings first, then TPE (Bergstra et al. 2011); every third another source's probe, then at random",
+    "gp": "known-good settings first, then a Gaussian process (Rasmussen & Williams 2006); every third another source's probe, then at random",
     "halving": "as bayes; a candidate goes on from fold to fold only while it is in the best third (Li et al. 2020, ASHA)",
     "hyperband": "as halving, over brackets that give up early or late (Li et al. 2018; with TPE Falkner et al. 2018)",
 }
@@ -40,11 +40,12 @@ BOUNDED = 128  # attempts where bounds may leave little of the space: a refused 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate that was proposed, and the study's trial that waits for its score; without one nothing is learnt from it."""
+    """A candidate that was proposed, and the study's trial that waits for its score; without one nothing is learnt from it. A probe is never given up."""
 
     candidate: Candidate
     study: optuna.Study | None = None
     asked: optuna.Trial | None = None
+    is_probe: bool = False
 
     def give_up(self, scores: Sequence[float]) -> str:
         """Hear the scores of the folds so far; say why the others are not worth it, or "". The mean so far is what rungs compare."""
@@ -86,6 +87,7 @@ class Proposer:
     folds: int
     _asked_for: deque[Candidate] = field(default_factory=deque, init=False, repr=False)
     _known: deque[Candidate] = field(default_factory=deque, init=False, repr=False)
+    _probes: deque[Candidate] = field(default_factory=deque, init=False, repr=False)
     _turn: int = field(default=0, init=False, repr=False)
     _study: optuna.Study = field(init=False, repr=False)
     _informed: optuna.samplers.BaseSampler = field(init=False, repr=False)
@@ -119,6 +121,20 @@ class Proposer:
         queue = self._asked_for if asked_for else self._known
         queue.extend(one for one in candidates if self.space.params(one) is not None)
 
+    def instead(self, candidates: Sequence[Candidate]) -> None:
+        """Propose those in place of the known ones that are left, for what is known is known of another source."""
+        self._known.clear()
+        self.first(candidates)
+
+    def between(self, probes: Sequence[Candidate]) -> None:
+        """Propose the probes of other sources in place of blind draws, in that order, while there are any."""
+        self._probes.extend(probes)
+
+    def keeps(self, candidate: Candidate) -> bool:
+        """Whether the candidate is a probe whose turn is to come."""
+        wanted = candidate.describe() if self._probes else None
+        return any(probe.describe() == wanted for probe in self._probes)
+
     def propose(self, refused: Callable[[Candidate], bool], *, barred: Callable[[Candidate], bool] | None = None) -> Proposal | None:
         """Return the next candidate that is not refused; ``None`` where none was found, as in a space that is used up.
 
@@ -131,6 +147,8 @@ class Proposer:
         queue = self._asked_for or self._known
         blind = self.word in BLIND or (not self._asked_for and self._turn % BLINDLY == BLINDLY - 1)
         self._turn += queue is self._known
+        if blind and self._probes:  # why: it does what a blind draw does, keeping what is known from misleading, and is needed in any case
+            return Proposal(self._probes.popleft(), is_probe=True)
         while queue and not blind:
             if not refused(one := queue.popleft()) and (params := self.space.params(one)) is not None:
                 self._study.enqueue_trial(self._filled(params))

@@ -20,7 +20,8 @@ class Terms:
     Parameters
     ----------
     search : one of ``proposing.WORDS``; "", the default, follows the plan of ``headstart.plan``
-    trials : most candidates that are tried on sources, their first probes among them; ``None`` leaves it to the budget. Asks for ``search``
+    trials : most candidates that are tried on sources, their first probes among them; ``None`` leaves it to the budget. Of many sources some may still be
+        without a probe by then: their probes come on top, so that all are ranked. Asks for ``search``
     folds : in which settings are compared. "5" (the default) is five stratified folds, "3x5" the same three times, shuffled anew, and "0.2" one split that
         validates on a fifth. Groups and exact duplicates stay whole in each. Judging is nested whatever is asked: in each of its own folds source and
         setting are chosen anew without that fold's cases
