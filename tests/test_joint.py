@@ -486,6 +486,7 @@ def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repea
     tables: tuple[Task, list[Source]], tmp_path: Path, short: None, word: str, divided: str
 ) -> None:
     task, others = tables
+    others = others if word == "bayes" else others[1:]  # why: blind words take sources as before
     wanted = hs.Terms(search=word, trials=6, folds=divided)
     one = hs.transfer(task, others, budget="4m", seed=0, out=tmp_path / "one", search=wanted, methods=["head2toe", "bitfit"])
     again = hs.transfer(task, others, budget="4m", seed=0, search=wanted, methods=["head2toe", "bitfit"])
@@ -494,7 +495,7 @@ def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repea
     assert len([t for t in one.trials if t.source is not None]) == 6
     assert {len(t.folds) for t in one.trials if t.status == "complete"} == {{"3": 3, "0.3": 1}[divided]}
     assert one.arm("frozen") is not None
-    assert {s.name for s in one.sources} == {"table other", "table odd"}
+    assert {s.name for s in one.sources} == {s.name for s in others}
     if word == "bayes":
         assert [t.source for t in one.trials if t.source is not None][:4] == ["table other"] * 3 + ["table odd"]
     assert hs.load(tmp_path / "one") == one
