@@ -152,7 +152,7 @@ def _classes(task: Task) -> list[Finding]:
     small = {label: n for label, n in counts.items() if n < FEW}
     if small:
         where = [f"{label} {n}" for label, n in sorted(small.items(), key=lambda one: one[1])]
-        what = f"{len(small)} classes have fewer than {FEW} cases"
+        what = f"{len(small)} {'class has' if len(small) == 1 else 'classes have'} fewer than {FEW} cases"
         found.append(finding("small class", what, where, len(small), "certain", "Add cases, join classes, or leave them out: folds can hardly measure them."))
     most, least = max(counts.values()), min(counts.values())
     if most >= UNEQUAL * least:
