@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from scipy.special import softmax
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from headstart.methods.relations.deep.afn import growth
 from headstart.methods.relations.deep.bottleneck import Bottleneck
 from headstart.methods.relations.deep.dan import OCTAVES, discrepancy, kernels
 from headstart.methods.relations.deep.deep import cuts
-from headstart.methods.relations.deep.mcc import confusion
+from headstart.methods.relations.deep.mcc import confusion, entropy
 from headstart.methods.relations.deep.reversal import critic, ramp, reversed_gradient, told_apart
 from headstart.train import fit
 from headstart.views import Views
@@ -103,6 +104,16 @@ def test_confusion_is_what_a_plain_loop_over_cases_and_classes_finds() -> None:
     table = [[sum(w * row[i] * row[j] for w, row in zip(weights, p, strict=True)) for j in range(3)] for i in range(3)]
     by_hand = sum(table[i][j] / sum(table[i]) for i in range(3) for j in range(3) if i != j) / 3
     assert confusion(z, temperature=2.5).item() == pytest.approx(by_hand)
+
+
+def test_cases_as_far_out_as_raw_pixels_of_another_camera_leave_losses_and_slopes_numbers() -> None:
+    z = torch.tensor([[3000.0, -3000.0, 0.0], [2000.0, 0.0, -500.0], [1000.0, 900.0, -900.0]], requires_grad=True)
+    for loss in (confusion(z, temperature=2.5), entropy(z.softmax(dim=1)).mean(), -entropy(z.softmax(dim=1).mean(dim=0, keepdim=True)).sum()):
+        (slope,) = torch.autograd.grad(loss, z)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(slope).all()
+    p = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    assert entropy(p).tolist() == pytest.approx(scipy.stats.entropy(p.numpy(), axis=1).tolist())
 
 
 def test_norms_grow_by_the_closed_form() -> None:

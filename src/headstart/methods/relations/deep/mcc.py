@@ -52,7 +52,8 @@ def confusion(output: Tensor, *, temperature: float) -> Tensor:
     p = functional.softmax(output / temperature, dim=1)
     weights = sureness(p)
     correlation = (weights[:, None] * p).T @ p
-    rows = correlation / correlation.sum(dim=1, keepdim=True)
+    # why a least: a class that no case of the batch can be, by float32, mixes with none
+    rows = correlation / correlation.sum(dim=1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
     return (rows.sum() - rows.diagonal().sum()) / p.shape[1]
 
 
@@ -73,5 +74,6 @@ def entropy(p: Tensor) -> Tensor:
     >>> entropy(torch.tensor([[1.0, 0.0]]))
     tensor([0.])
     """
-    each: Tensor = torch.special.entr(p).sum(dim=1)
+    # why not torch.special.entr: its slope at 0 is infinite, and softmax's there is 0, so that a sure case made the loss no number
+    each: Tensor = -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(dim=1)
     return each
