@@ -283,9 +283,9 @@ def interval(gains: list[float]) -> str:
 def _totals(rows: list[Row]) -> None:
     """Print sums over what both sides finished: the same method on the same pair and seed."""
     mine = {(r["pair"], r["seed"], r["method"]): r for r in rows if r["side"] == "headstart" and r["accuracy"] is not None}
-    names = ("methods", "runs of both", "accuracy here", "there", "difference over methods (95 %)", "seconds here", "there", "times as fast")
+    names = ("methods", "runs of both", "accuracy here", "there", "difference over methods (95 %)", "seconds here", "there", "times as fast", *BENCHMARKS)
     print(f"\n| beside | {' | '.join(names)} | least, most of a method |")
-    print("| --- |" + " --- |" * 9)
+    print("| --- |" + " --- |" * (len(names) + 1))
     for side in ("skada", "adapt"):
         for label, kinds, heads in (
             ("closed, its own head", {"closed", "few"}, {SVC, LOGISTIC}),
@@ -302,7 +302,9 @@ def _totals(rows: list[Row]) -> None:
             differences = [float(np.mean([a["accuracy"] - b["accuracy"] for a, b in some])) for some in each.values()]
             slow, fast = min(ratios, key=lambda m: ratios[m]), max(ratios, key=lambda m: ratios[m])
             accuracy = [f"{100 * np.mean([pair[i]['accuracy'] for pair in both]):.1f}" for i in (0, 1)]
-            cells = (str(len(each)), str(len(both)), *accuracy, interval(differences), f"{here:.1f}", f"{there:.1f}", f"{there / here:.1f}")
+            of = {name: [pair for pair in both if pair[0]["benchmark"] == name] for name in BENCHMARKS}
+            by = [f"{sum(b['seconds'] for _, b in some) / sum(a['seconds'] for a, _ in some):.1f}" if some else "" for some in of.values()]
+            cells = (str(len(each)), str(len(both)), *accuracy, interval(differences), f"{here:.1f}", f"{there:.1f}", f"{there / here:.1f}", *by)
             print(f"| {side}, {label} | {' | '.join(cells)} | {slow} {ratios[slow]:.1f}, {fast} {ratios[fast]:.1f} |")
 
 

@@ -29,7 +29,7 @@ import dataclasses
 import json
 import math
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,6 @@ ENGINE = "openvino" if "openvino" in available() else "torch"
 WORDS = ("bayes", "gp", "halving", "hyperband")
 NEVER = math.inf
 SHIPPED = joint.PORTFOLIO
-RARE = 0.03  # share of the texts under which a class is left out: of 200 it would have too few for folds
 SHUFFLES, SMALLEST = 500, 1e-9
 LIMIT = 30  # trials of a search; a random search of more draws is held to as many
 THIRD = 1 / 3 + SMALLEST
@@ -145,13 +144,8 @@ def _texts(name: str, data: Path | None) -> World | None:
     if not folder.is_dir():
         print(f"skipped {name}: there is no {folder}", flush=True)
         return None
-    lines = [line for line in (folder / TEXTS[name]).read_text(encoding="latin-1").splitlines() if " " in line]
-    pairs = list({text: label for label, text in (line.split(" ", 1) for line in lines)}.items())
-    counts = Counter(label for _, label in pairs)
-    pairs = [pair for pair in pairs if counts[pair[1]] > RARE * len(lines)]
-    rows = np.random.default_rng(pool.SEED).permutation(len(pairs))[: TRAIN + TEST]
-    labels = tuple(sorted({label for _, label in pairs}))
-    task = Task("classification", "text", Domain(name, [pairs[i][0] for i in rows], [pairs[i][1] for i in rows]), labels)
+    lines, of = pool.sentences(folder / TEXTS[name])
+    task = Task("classification", "text", Domain(name, lines[: TRAIN + TEST], of[: TRAIN + TEST]), tuple(sorted(set(of))))
     wanted = [dataclasses.replace(s, tune_cuts=s.tune_cuts[-1:]) for s in _encoders()]
     return _world(task, np.asarray(task.codes), wanted, None, TRAIN)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,19 +111,16 @@ def images(options: argparse.Namespace) -> Iterator[pool.Target]:
 
 
 def texts(data: Path | None) -> Iterator[pool.Target]:
-    """Lines of a class and a text; 300 of them test, no text is there twice, and classes under three in a hundred are left out."""
+    """Yield the tasks of texts that are here; 300 lines of each test."""
     for name, file in TEXTS.items():
         path = (data or Path()) / "sentence_cls" / file
         if not path.is_file():
             print(f"skipped {name}: there is no {path}", flush=True)
             continue
-        lines = [line.split(" ", 1) for line in path.read_text(encoding="latin-1").splitlines() if " " in line]
-        pairs = list({text: label for label, text in lines}.items())
-        labels = tuple(sorted(label for label, count in Counter(label for _, label in pairs).items() if count > 0.03 * len(pairs)))
-        pairs = [pair for pair in pairs if pair[1] in labels]
-        rows = np.random.default_rng(pool.SEED).permutation(len(pairs))
-        y = np.array([labels.index(pairs[i][1]) for i in rows])
-        yield pool.Target(name, labels, tuple(pairs[i][0] for i in rows), y, np.arange(len(rows)), np.arange(pool.TEST, len(rows)), np.arange(pool.TEST))
+        lines, of = pool.sentences(path)
+        labels, rows = tuple(sorted(set(of))), np.arange(len(lines))
+        y = np.array([labels.index(label) for label in of])
+        yield pool.Target(name, labels, tuple(lines), y, rows, rows[pool.TEST :], rows[: pool.TEST])
 
 
 def _halves(n: int, tested: int) -> tuple[np.ndarray, np.ndarray]:

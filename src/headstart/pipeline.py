@@ -45,7 +45,7 @@ from headstart.terms import Terms
 from headstart.train import OutOfTime
 
 # what tunes the weights where no method is named: on images rates that fall by stage did better than LP-FT at all of three label budgets; on texts they did by
-# up to eight points, or worse by five, and folds are asked (RESULTS.md, LOG.md)
+# up to ten points, or worse by five, and folds are asked (RESULTS.md, LOG.md)
 DEFAULT: dict[str, tuple[type[Closed | Method], ...]] = {"image": (Discriminative,), "text": (Discriminative, FineTune), "tabular": (FineTune,)}
 
 

@@ -71,8 +71,6 @@ def rank(bench: Bench) -> tuple[RankedSource, ...]:
     for probe in _primed(bench):
         probes.append(probe)
         bench.search.fixed([probe], deadline=bench.clock.deadline(SHARES["frozen"]))
-    if not probes and (nearest := bench.search.none_fits("frozen")):
-        bench.notes.append(f"No source fits. {nearest}")
     return ranked(bench, probes)
 
 
@@ -83,8 +81,6 @@ def lead(bench: Bench) -> tuple[Candidate, ...]:
     that ranked sources best over 17 real targets (benchmarks/RESULTS.md, "Which source? Ranking").
     """
     probes = list(_primed(bench))
-    if not probes and (nearest := bench.search.none_fits("frozen")):
-        bench.notes.append(f"No source fits. {nearest}")
     if len(probes) > 1:
         promises = [_promise(bench, probe) for probe in probes]
         order = sorted(range(len(probes)), key=lambda i: -promises[i])
@@ -117,6 +113,7 @@ def _promise(bench: Bench, probe: Candidate) -> float:
 
 def _primed(bench: Bench) -> Iterator[Candidate]:
     """Make the features of one source after another and yield its first probe; note which are left out, and what is known of each."""
+    found = False
     for place, (name, source) in enumerate(bench.sources.items()):
         if place and source.parameters > bench.clock.budget * PER_SECOND:
             least = f"{source.parameters / PER_SECOND:.0f} s"
@@ -138,7 +135,10 @@ def _primed(bench: Bench) -> Iterator[Candidate]:
         if bench.task.modality == "text" and (long := cut_off(bench.task.target.x, source.backbone)):
             most = source.backbone.preprocess.max_length  # type: ignore[union-attr]
             bench.notes.append(f"{long} of {len(bench.task.target)} texts are longer than the {most} tokens that {name} reads; the rest of them was cut off.")
+        found = True
         yield probe
+    if not found and (nearest := bench.search.none_fits("frozen")):
+        bench.notes.append(f"No source fits. {nearest}")
 
 
 def _first_probe(bench: Bench, source: Source) -> Candidate | None:
@@ -242,7 +242,7 @@ def fine_tuned(bench: Bench, methods: Sequence[type[Closed | Method]] = (FineTun
 def besides(bench: Bench, source: Source) -> list[Method]:
     """Return what else tunes images where no method was named and the budget pays for it.
 
-    LP-FT, which on narrow networks holds what a head that starts from zeros loses in 50 steps (CIFAR's ResNet-20 on USPS: 6 to 14 points; LOG.md), and the
+    LP-FT, which on narrow networks holds what a head that starts from zeros loses in 50 steps (CIFAR's ResNet-20 on USPS: 6 to 13 points; LOG.md), and the
     whole network.
     """
     if source.modality != "image":

@@ -171,7 +171,7 @@ def learn_together_and_print(asked: Asked, targets: Sequence[str], *, balance: s
     with Bars(console, parse_budget(asked.budget)) as bars:
         how = {"method": MultiTask(balance=balance), "sampling": sampling, "margin": asked.margin, "out": asked.out, "observer": bars}
         found = multitask(tasks, pool[0], budget=asked.budget, seed=asked.seed, **how)  # type: ignore[arg-type]
-    folds = f"{found.folds} fold{'s' if found.folds != 1 else ''}"
+    folds = f"{found.folds} fold{'s' * (found.folds != 1)}"
     console.print(f"{found.rows} rows, {found.shared} with several labels; {found.source}; {folds}.", highlight=False, soft_wrap=True)
     for task in found.tasks:
         console.print(str(task), highlight=False, soft_wrap=True)

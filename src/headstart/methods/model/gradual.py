@@ -11,7 +11,7 @@ from headstart.methods.method import knob
 from headstart.methods.model.tuned import Tuned
 
 FALL = 1 / 2.6  # of the rate from one layer to the one below: Howard & Ruder 2018, sec. 3.2
-FALL_OF_TEXTS = 0.9
+FALL_OF_TEXTS = 0.9  # with .65 three to five points less on questions (LOG.md)
 HEAD = 10.0  # times the body's rate for a head that starts from zeros
 ROUNDING = 1e-9  # why: .8 * 3/4 is a hair above .6
 
@@ -67,7 +67,7 @@ class Discriminative(Tuned):
     rate : peak learning rate of AdamW in the head, which starts from zeros
     decay : factor on the rate from the head to the last stage, and from one stage to the one before it; 1/2.6 in the paper, .75 is timm's default and .9
         AutoGluon's. .65, for on four tasks at 5, 20 and 100 of each class 50 steps at .65 reach what 100 at 1/2.6 do; where a plan or a search
-        begins with it on a source for text .9 (:meth:`suited`), which LP-FT trails by 6 points there (LOG.md)
+        begins with it on a source for text .9 (:meth:`suited`), 1.5 points above LP-FT over five tasks (RESULTS.md)
     steps : optimiser steps of 32 cases
     smoothing, dropout : as in :class:`FineTune`
 
