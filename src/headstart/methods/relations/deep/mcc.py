@@ -71,9 +71,9 @@ def sureness(p: Tensor) -> Tensor:
 def entropy(p: Tensor) -> Tensor:
     """Return (n,) the entropy, in nats, of probabilities (n, c).
 
-    >>> entropy(torch.tensor([[1.0, 0.0]]))
-    tensor([0.])
+    >>> entropy(torch.tensor([[0.5, 0.5], [0.0, 1.0]])).round(decimals=4).tolist()  # ln 2, and none
+    [0.6930999755859375, 0.0]
     """
     # why not torch.special.entr: its slope at 0 is infinite, and softmax's there is 0, so that a sure case made the loss no number
-    each: Tensor = -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(dim=1)
+    each: Tensor = (p * p.clamp_min(torch.finfo(p.dtype).tiny).log().neg()).sum(dim=1)
     return each
