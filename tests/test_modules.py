@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from headstart import sources
 from headstart.core import InputError, Preprocess
+from headstart.methods import Head2Toe, Probe, Stages
 from headstart.sources import modules
 
 
@@ -59,6 +60,14 @@ def test_the_stages_of_a_module_are_the_module(net: Own) -> None:
         assert torch.allclose(source.backbone.classifier(source.backbone(x)), net(x), atol=1e-6)
         for cut in range(5):
             assert torch.equal(source.backbone.above(cut)(source.backbone.below(cut)(x)), source.backbone(x))
+
+
+def test_a_tail_that_merely_pools_is_no_level_of_features(net: Own) -> None:
+    plain, meaned = (sources.from_module(net, [*STAGES, *more], name="mine") for more in ([], ["mean=mean()"]))
+    assert (plain.levels, meaned.stages[-2:], meaned.levels) == ((1, 2, 4), ("mean", "pool"), (1, 2, 5))
+    views = [Probe(back=back, span=span).view(meaned).cuts for back, span in ((0, 1), (1, 1), (0, 2), (0, 4), (3, 4))]
+    assert views == [(5,), (2,), (2, 5), (1, 2, 5), (1,)]
+    assert Stages().view(meaned).cuts == Head2Toe().view(meaned).cuts == (1, 2, 5)
 
 
 def own() -> Own:

@@ -10,7 +10,7 @@ import torch
 
 from headstart import sources
 from headstart.core import Domain, InputError, Task, TextInput
-from headstart.modality import text
+from headstart.modality import cutting, language, text
 from headstart.sources import packages
 
 IMAGES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet"]
@@ -113,6 +113,7 @@ def test_what_the_catalogue_says_is_what_the_network_is_and_its_recipe_rebuilds_
     source, twin = sources.get(name), sources.twin(sources.get(name).recipe, seed=0)
     assert (source.stages, source.dim) == (source.backbone.cuts[1:], source.backbone.dim)
     assert source.parameters == sum(p.numel() for p in source.backbone.stages.parameters())
+    assert source.tail == (language if source.modality == "text" else cutting).tail(source.backbone.stages)
     twin.load_state_dict(source.backbone.state_dict())
     if isinstance(source.backbone.preprocess, TextInput):
         assert replace(source.backbone.preprocess, tokenizer_sha256="") == twin.preprocess

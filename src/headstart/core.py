@@ -55,12 +55,8 @@ class Domain:
     def take(self, rows: Sequence[int]) -> Domain:
         """Return the domain of those rows, in that order."""
         pick = [int(i) for i in rows]
-        return Domain(
-            self.name,
-            [self.x[i] for i in pick],
-            None if self.y is None else [self.y[i] for i in pick],
-            None if self.groups is None else [self.groups[i] for i in pick],
-        )
+        y, groups = (None if given is None else [given[i] for i in pick] for given in (self.y, self.groups))
+        return Domain(self.name, [self.x[i] for i in pick], y, groups)
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,7 @@ class Task:
         tops = [Path(path).relative_to(root).parts for path in task.target.x]
         y = [None if len(parts) == 1 or parts[0] in UNLABELLED else parts[0] for parts in tops]
         groups = None if group_by is None else _groups(root, task.target.x, group_by)
-        known = y if any(label is not None for label in y) else None
-        return replace(task, target=Domain(task.target.name, task.target.x, known, groups))
+        return replace(task, target=Domain(task.target.name, task.target.x, y if any(label is not None for label in y) else None, groups))
 
     @property
     def codes(self) -> list[int]:
@@ -195,8 +190,7 @@ class Preprocess:
             return self
         if channels not in (1, 4):
             raise InputError(f"Images of {channels} channels cannot be read; 1 (grey), 3 (colour) and 4 (colour and alpha) can.")
-        mean, std = sum(self.mean) / 3, sum(self.std) / 3
-        grey = channels == 1
+        mean, std, grey = sum(self.mean) / 3, sum(self.std) / 3, channels == 1
         return replace(self, mean=(mean,) if grey else (*self.mean, mean), std=(std,) if grey else (*self.std, std), channels="L" if grey else "RGBA")
 
 
@@ -331,8 +325,8 @@ class Source:
 
     ``data`` are cases that it lends, of a task's own labels (codes, or numbers) or without any; ``data_sha256`` is their hash, see :func:`headstart.lend`.
     ``recipe`` is what builds its architecture without its weights, as plain values for JSON: a saved model needs no package that held weights.
-    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows. One that is ``by_name``
-    is tried only where it is named, not merely because it is there.
+    ``tune_cuts`` are the cuts that fine-tuning may start from, ``labels`` the names of the classes that its classifier knows; the last ``tail`` stages do
+    nothing but pool what comes before. One that is ``by_name`` is tried only where it is named, not merely because it is there.
     """
 
     name: str
@@ -352,6 +346,12 @@ class Source:
     labels: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
     by_name: bool = False
+    tail: int = 0
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The cuts whose pooled activations each say something of their own, the last among them: a tail that merely pools says what is before it."""
+        return (*range(1, len(self.stages) - self.tail), len(self.stages))
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -231,7 +231,7 @@ def _lean(source: Source, view: View) -> Source:
 
 def _described(source: Source) -> dict[str, Any]:
     """What a source is beside its weights, as plain values."""
-    keys = ("name", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin", "modality", "tune_cuts", "recipe")
+    keys = ("name", "family", "parameters", "dim", "stages", "trained_on", "licence", "origin", "modality", "tune_cuts", "tail", "recipe")
     return {key: getattr(source, key) for key in keys} | {"weights_sha256": source.weights_sha256}
 
 

@@ -297,7 +297,7 @@ def source_heads(ground: Ground, network: str) -> list[Entry]:
         source = ground.networks[network]
         probe = Probe() if ground.domains.classes else ProbeRegressor()
         settings = [(head, 0, 1) for head in space(probe)["head"].choices]
-        settings += [("ridge", back, span) for back, span in ((1, 1), (0, 2)) if len(source.stages) > back + span - 1]
+        settings += [("ridge", back, span) for back, span in ((1, 1), (0, 2)) if len(source.levels) > back + span - 1]
         for head, back, span in settings:
             where = "" if (back, span) == (0, 1) else f", {span} stages" if span > 1 else f", {back} stage earlier"
             entries.append(Entry(f"{head}{where}", Candidate(dataclasses.replace(probe, head=head, back=back, span=span), source), every, related=False))

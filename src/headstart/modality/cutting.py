@@ -30,6 +30,29 @@ class Family:
     pool: Callable[[Any], Callable[[Tensor], Tensor]] = field(default=lambda net: mean_over_positions)
 
 
+def tail(stages: nn.ModuleDict) -> int:
+    """Return how many of the last stages do nothing but take the mean over positions, or hand on what they are given.
+
+    >>> tail(nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "mean": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}))
+    2
+    >>> tail(nn.ModuleDict({"conv": nn.Conv2d(3, 4, 3), "act": nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1))}))
+    0
+    """
+    last = list(stages.values())[:0:-1]  # why not the first: a network has one level at least
+    return next((i for i, stage in enumerate(last) if not _merely_pools(stage)), len(last))
+
+
+def _merely_pools(stage: nn.Module) -> bool:
+    if isinstance(stage, nn.AdaptiveAvgPool2d):
+        return stage.output_size in (1, (1, 1))
+    if isinstance(stage, TimmEnd | TimmHead):
+        parts = [part for part in stage.modules() if not any(True for _ in part.children())]
+        return bool(parts) and all(_merely_pools(part) for part in parts)
+    if isinstance(stage, nn.Sequential) or type(stage).__name__ == "SelectAdaptivePool2d":
+        return all(_merely_pools(part) for part in stage.children())
+    return isinstance(stage, Flat | Average | nn.Flatten | nn.Identity | nn.Dropout)
+
+
 def cut(net: Any, family: Family, look: Preprocess) -> Backbone:
     """Return the stages of a network, as its family says."""
     stages: OrderedDict[str, nn.Module] = OrderedDict()
@@ -190,6 +213,13 @@ class Rectify(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.flatten(functional.adaptive_avg_pool2d(functional.relu(x), (1, 1)), 1)
+
+
+class Flat(nn.Module):
+    """The mean over positions of (n, d, h, w) or (n, tokens, d); (n, d) as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return mean_over_positions(x)
 
 
 class Average(nn.Module):

@@ -233,6 +233,12 @@ class Head(nn.Module):
         return nn.functional.normalize(feature, dim=1) if self.normalise else feature
 
 
+def tail(stages: nn.ModuleDict) -> int:
+    """Return 1 where the last stage merely pools the states of the one before, with no norm, else 0."""
+    head = stages["head"]
+    return int(isinstance(head, Head) and head.part is None and not head.normalise)
+
+
 def trimmed(x: Tensor) -> Tensor:
     """Drop the positions behind the longest text of the batch: stored activations are all equally long, and padding costs time."""
     if torch.compiler.is_exporting():

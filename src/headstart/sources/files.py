@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from headstart.core import Backbone, InputError, Preprocess, Source
-from headstart.modality import families, weights
+from headstart.modality import cutting, families, weights
 from headstart.sources.download import sha256
 
 WEIGHT_FILES = {".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt"}
@@ -84,6 +84,7 @@ def vision_source(
         digest=lambda: digest,
         labels=families.labels(library, architecture) if whole else (),
         recipe={"library": library, "architecture": architecture, **_classes(body), **said},
+        tail=cutting.tail(body.stages),
     )
 
 
@@ -107,6 +108,7 @@ def text_source(name: str, folder: Path, *, gguf_file: str | None = None) -> Sou
         opener=lambda: body,
         digest=lambda: sha256(folder / gguf_file) if gguf_file else _folder_sha256(folder),
         recipe=body.recipe,
+        tail=language.tail(body.stages),
     )
 
 

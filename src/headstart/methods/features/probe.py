@@ -17,6 +17,8 @@ from headstart.methods.method import Arm, Closed, Level, View, knob
 
 ALPHAS = tuple(10.0**k for k in range(-3, 7))  # ridge penalties: from almost none to almost the mean, for standardised features
 
+NEIGHBOURS = 10  # that a number is the mean of
+
 
 @dataclass(frozen=True)
 class Probe(Closed):
@@ -25,7 +27,7 @@ class Probe(Closed):
     Parameters
     ----------
     head : "ridge" (closed-form leave-one-out), "logistic" (whole L2 path, cross-validated) or "knn"
-    back : how many stages before the last one the features come from; 0 is the final feature
+    back : how many stages before the last one the features come from, a tail that merely pools not counted; 0 is the final feature
     span : how many consecutive stages, counted back from there, are laid side by side
 
     Examples
@@ -90,12 +92,12 @@ class ProbeRegressor(Closed):
 
         from headstart.methods.features.scaling import LiveScaler
 
-        return make_pipeline(LiveScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(10, weights="distance"))
+        return make_pipeline(LiveScaler(), RidgeCV(ALPHAS) if self.head == "ridge" else KNeighborsRegressor(NEIGHBOURS, weights="distance"))
 
 
 def view_of(source: Source | None, *, back: int, span: int) -> View:
     """Return the view of ``span`` consecutive stages of a source, pooled, that end ``back`` stages before its last."""
     if source is None:
         raise ValueError("a probe needs a source")
-    last = max(1, len(source.stages) - back)
-    return View("pooled", source.name, tuple(range(max(1, last - span + 1), last + 1)))
+    last = max(1, len(source.levels) - back)
+    return View("pooled", source.name, source.levels[max(0, last - span) : last])

@@ -189,4 +189,4 @@ def _error(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> float:
 def _view(source: Source | None) -> View:
     if source is None:
         raise ValueError("choosing stages needs a source")
-    return View("pooled", source.name, tuple(range(1, len(source.stages) + 1)))
+    return View("pooled", source.name, source.levels)
