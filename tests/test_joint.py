@@ -23,12 +23,12 @@ from headstart.bench import Bench, Silent
 from headstart.bounds import Bounds, Refusal
 from headstart.core import Domain, Inspection, Source, Task
 from headstart.evaluate import folds
-from headstart.joint import EVERYTHING, known_good, searched
+from headstart.joint import EVERYTHING, by_own_name, known_good, searched
 from headstart.journal import Journal, best_of
 from headstart.keeping import Settings
 from headstart.learner import Candidate
 from headstart.ledger import Ledger
-from headstart.methods import AugmentImage, FineTune, Head2Toe, Probe, Stages
+from headstart.methods import AugmentImage, FineTune, Head2Toe, Probe, ProbeRegressor, Stages
 from headstart.methods.method import View
 from headstart.pretrain import source_from_table
 from headstart.proposing import BLIND, WORDS, Proposal, Proposer
@@ -501,3 +501,17 @@ def test_a_run_by_a_word_ends_with_a_verdict_and_the_same_bytes_when_it_is_repea
     assert hs.load(tmp_path / "one") == one
     with pytest.raises(hs.InputError, match="holds another run"):
         hs.transfer(task, others, budget="4m", seed=0, out=tmp_path / "one", search="grid", methods=["head2toe", "bitfit"])
+
+
+@pytest.mark.parametrize(("probe", "head"), [(Probe, "ridge"), (Probe, "logistic"), (Probe, "knn"), (ProbeRegressor, "ridge"), (ProbeRegressor, "knn")])
+def test_a_probe_and_its_head_by_its_own_name_are_one_model_and_tried_once(probe: type[Probe | ProbeRegressor], head: str) -> None:
+    rng = np.random.default_rng(0)
+    x, numbers = rng.normal(size=(60, 5)) * [1, 9, 2, 3, 4], rng.normal(size=60)
+    y = numbers if probe is ProbeRegressor else (x[:, 0] + numbers > 0).astype(int)
+    asked = Candidate(probe(head=head, back=1, span=2), tuned("good"))
+    named = by_own_name(asked)
+    assert (named.method.name, named.view) == (head, asked.view)
+    assert by_own_name(named) == named
+    fitted = [one.method.estimator(seed=0).fit(x[:40], y[:40]) for one in (asked, named)]  # type: ignore[union-attr]
+    said = [m.predict_proba(x[40:]) if probe is Probe else m.predict(x[40:]) for m in fitted]
+    assert np.allclose(*said, rtol=1e-9)

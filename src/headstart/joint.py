@@ -7,6 +7,7 @@ that beats the leader's, the other source leads from there on. It can be stopped
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from headstart.core import Source
 from headstart.journal import JOURNAL_FILE, best_of
 from headstart.learner import Candidate, with_params
 from headstart.methods import METHODS, Closed, Discriminative, FineTune, Method, Probe, ProbeRegressor, space
+from headstart.methods.features.probe import NEIGHBOURS
 from headstart.plan import PROCEDURES, feasible, probe_of
 from headstart.proposing import BLIND, BLINDLY, BY_FOLDS, Proposal, Proposer
 from headstart.result import RankedSource
@@ -111,7 +113,8 @@ def _proposals(bench: Bench, proposer: Proposer, count: int, deadline: float) ->
     bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
 
     def known(one: Candidate) -> bool:
-        return search.tried(one) is not None or proposer.keeps(one) or any(one.describe() == proposal.candidate.describe() for proposal in waiting)
+        begun = [by_own_name(c).describe() for c in (*search.candidates, *(proposal.candidate for proposal in waiting))]
+        return by_own_name(one).describe() in begun or proposer.keeps(one)
 
     for left in range(count, 0, -1):
         try:
@@ -159,6 +162,16 @@ def known_good(field: Space, leads: Source) -> Iterator[Candidate]:
         walk += [Candidate(with_params(probe, {"head": head, "span": 2}), leads) for head in space(probe)["head"].choices[1:]]
     turns = [one for pair in itertools.zip_longest(cheap, walk) for one in pair if one is not None]
     yield from (*turns[:AT_ONCE], *pays, *turns[AT_ONCE:], *dear)
+
+
+def by_own_name(candidate: Candidate) -> Candidate:
+    """Return a probe as its head by the head's own name, on standardised features: one model, which a search need not try twice. Others stay as they are."""
+    probe = candidate.method
+    if not isinstance(probe, Probe | ProbeRegressor):
+        return candidate
+    named = next(kind for kind in METHODS[probe.head] if ("numbers" in kind.needs) == isinstance(probe, ProbeRegressor))
+    same = {"back": probe.back, "span": probe.span, "transform": "standard", "neighbours": NEIGHBOURS}
+    return dataclasses.replace(candidate, method=with_params(named(), {name: value for name, value in same.items() if name in space(named())}))
 
 
 def _cost(method: Closed | Method, source: Source) -> int:
