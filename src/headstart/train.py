@@ -94,7 +94,7 @@ def fit(
     size = min(settings.batch, len(taught))
     batches = _batches(taught, method.steps, generator, size=size, odds=settings.odds(targets[taught], weights))
     who = learners(net, method)
-    optimiser = torch.optim.AdamW([{"params": [one.tensor], "weight_decay": one.decay} for one in who], lr=0.0, weight_decay=0.0, eps=method.epsilon)
+    optimiser = _optimiser(who, method)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
     cases = _Cases(x, targets, unlabelled, device, copies)
@@ -245,6 +245,12 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     """Return the rows of several batches, each once."""
     rows = [part for part in parts if part is not None]
     return torch.cat(rows).unique() if rows else None
+
+
+def _optimiser(who: Sequence[Learner], method: Method) -> torch.optim.Optimizer:
+    """Return AdamW with a group for each tensor, in one pass over its numbers: of small nets, what goes over them ten times is a third of a step."""
+    groups = [{"params": [one.tensor], "weight_decay": one.decay} for one in who]
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, eps=method.epsilon, fused=True)
 
 
 def _descended(method: Method, net: Net, optimiser: torch.optim.Optimizer, who: Sequence[Learner], rates: Sequence[float], state: Progress) -> None:
