@@ -23,6 +23,7 @@ from headstart.train import fit, predict_logits
 EVERY = (LoRA, RsLoRA, DoRA, LoHa, LoKr, IA3, HRA)
 LINEAR = nn.Linear(12, 20)
 CONVOLUTION = nn.Conv2d(12, 20, 3, stride=2, padding=1)
+LAID_OUT = nn.Conv2d(12, 20, 3, stride=2, padding=1).to(memory_format=torch.channels_last)  # as a pass over images leaves them
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -89,7 +90,7 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("layer", [LINEAR, CONVOLUTION], ids=["linear", "convolution"])
+@pytest.mark.parametrize("layer", [LINEAR, CONVOLUTION, LAID_OUT], ids=["linear", "convolution", "channels last"])
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_is_merged_is_the_formula_of_the_paper_and_what_was_trained(name: str, layer: nn.Linear | nn.Conv2d) -> None:
     method, formula = WRITTEN[name]

@@ -286,6 +286,13 @@ class HRA(Adapter):
     def takes(self, module: nn.Module) -> bool:
         return is_plain(module) and len(set(getattr(module, "kernel_size", ()))) <= 1
 
+    def body(self, source: Source, *, seed: int) -> nn.Sequential:
+        body = super().body(source, seed=seed)
+        for module in body.modules():
+            if isinstance(module, nn.Conv2d):  # why: peft turns a kernel as one matrix, which weights with channels last are not in memory
+                module.weight.data = module.weight.data.contiguous()
+        return body
+
     def config(self, **given: Any) -> Any:
         from peft import HRAConfig
 
