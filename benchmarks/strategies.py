@@ -1,13 +1,14 @@
 """Every way to tune a source, on real tasks, at several label budgets: which should be the default?
 
     python benchmarks/strategies.py --data DIR --packages DIR --out strategies.jsonl [--seeds 5] [--per-class 5,20,100] [--source efficientnet_lite0]
-        [--methods discriminative,fine-tune]
+        [--methods discriminative,fine-tune] [--budget 600]
     python benchmarks/strategies.py --out strategies.jsonl --table
 
 Each method trains with its defaults on so many cases per class, drawn anew for every seed, and is scored by balanced accuracy on 300 other images that no
 method and no choice ever sees. Groups (patients) are never on both sides. With an encoder (``--source all-MiniLM-L6-v2``) tasks are of texts. "choice" is what
-Headstart does where no method is named, by three folds of the training cases: of images rates that fall by stage, unless frozen features with a head
-lead by more than a standard error; of texts the better of those and LP-FT, where it leads by more than one. One row per (task, budget, seed, method),
+Headstart does where no method is named and the budget is ``--budget``, by three folds of the training cases: of images the best of what such a budget tries
+(rates that fall by stage, from ten minutes on LP-FT, and the whole network where half of the budget pays for it), unless frozen features with a head lead by
+more than a standard error; of texts the better of rates by stage and LP-FT, where it leads by more than one. One row per (task, budget, seed, method),
 written when it is measured: a run that is started again fills in what is missing, seeds outermost, so that a table can be drawn at any time.
 """
 
@@ -17,7 +18,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,24 @@ import torch
 
 import pool
 from collect import rows_of
-from headstart import sources
+from headstart import plan, sources
 from headstart.activations.store import Store, default_root
 from headstart.core import Source
 from headstart.evaluate import folds, score, share_tested
 from headstart.guard import resampled_t
 from headstart.learner import Candidate, learn
-from headstart.methods import METHODS, FineTune, Method, Probe
+from headstart.methods import METHODS, FineTune, FineTuneAll, Method, Probe
 from headstart.methods.needs import unmet
 from headstart.modality import door
 from headstart.pipeline import DEFAULT
+from headstart.train import PLAIN
 from headstart.views import Views
 
 TASKS = ("elpv poly", "chest x-rays", "pacs cartoon", "mnist", "fashion", "coil")
 TEXTS = {"subjectivity": "subj.all", "customers": "custrev.all", "films": "rt-polarity.all", "phrases": "mpqa.all", "questions": "TREC.train.all"}
 MOST = 100  # cases of a class that may be drawn
 CHOICE, PROBE, BEST = "choice", "frozen + head", "best of all"
+FOLDS = 3  # of a search
 LEFT_OUT = {"distil"}  # asks for a second source
 
 
@@ -61,18 +64,25 @@ def measured(candidate: Candidate, views: Views, train: np.ndarray, test: np.nda
     return score(y[test], fitted.output(views.array(candidate.view.plain)[test]), classes=classes)
 
 
-def chosen(table: dict[str, Candidate], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
-    """What Headstart takes: the best in folds of what it tunes them with; or the probe, of images where it leads by more than a standard error of the
-    paired folds, of texts where it does not trail by more than one."""
-    modality = next(iter(table.values())).source.modality  # type: ignore[union-attr]
-    pairs = folds([str(c) for c in y[train]], k=3, repeats=1, seed=seed)
-    reached = {
-        name: np.array([measured(table[name], views, train[a], train[b], y, classes, seed) for a, b in pairs])
-        for name in (PROBE, *(kind.name for kind in DEFAULT[modality]))
-    }
-    tuned = max((kind.name for kind in DEFAULT[modality]), key=lambda name: float(reached[name].mean()))
+def chosen(table: dict[str, Candidate], tried: Sequence[str], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
+    """What Headstart takes: the best in folds of what it tries; or the probe, of images where it leads by more than a standard error of the paired folds,
+    of texts where it does not trail by more than one."""
+    modality = table[PROBE].source.modality  # type: ignore[union-attr]
+    pairs = folds([str(c) for c in y[train]], k=FOLDS, repeats=1, seed=seed)
+    reached = {name: np.array([measured(table[name], views, train[a], train[b], y, classes, seed) for a, b in pairs]) for name in (PROBE, *tried)}
+    tuned = max(tried, key=lambda name: float(reached[name].mean()))
     mean, error, _ = resampled_t(list(reached[tuned] - reached[PROBE]), test_share=share_tested(pairs))
     return tuned if (mean >= -error if modality == "image" else mean > error) else PROBE
+
+
+def tried_by(source: Source, *, budget: float) -> list[str]:
+    """Return what Headstart tunes that source with where no method is named, in that many seconds."""
+    names = [kind.name for kind in DEFAULT[source.modality]]
+    if source.modality == "image":
+        fits = FOLDS + plan.FOLDS + 1
+        names += [FineTune.name] * (budget >= plan.LONGER_FROM)
+        names += [FineTuneAll.name] * (fits * plan.seconds_of_whole(source, batch=PLAIN.batch) <= plan.SHARE_WHOLE * budget)
+    return names
 
 
 def named_source(name: str, data: Path | None) -> Source:
@@ -101,7 +111,7 @@ def measure(options: argparse.Namespace) -> None:
     for seed in range(options.first_seed, options.seeds):
         for per_class in options.per_class:
             for name, (target, views) in table.items():
-                cell(options.out, done, name, target, views, source, per_class, seed, only=options.methods)
+                cell(options.out, done, name, target, views, source, per_class, seed, only=options.methods, budget=options.budget)
 
 
 def images(options: argparse.Namespace) -> Iterator[pool.Target]:
@@ -127,17 +137,29 @@ def _halves(n: int, tested: int) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(n - tested), np.arange(n - tested, n)
 
 
-def cell(out: Path, done: set[Any], name: str, target: pool.Target, views: Views, source: Source, per_class: int, seed: int, *, only: set[str] | None) -> None:
-    """Measure what is missing of one task at one budget with one seed."""
+def cell(
+    out: Path,
+    done: set[Any],
+    name: str,
+    target: pool.Target,
+    views: Views,
+    source: Source,
+    per_class: int,
+    seed: int,
+    *,
+    only: set[str] | None,
+    budget: float,
+) -> None:
+    """Measure what is missing of one task at one number of labels with one seed."""
     classes = len(target.labels)
-    rows, named = drawn(target, per_class, seed), candidates(source, classes)
+    rows, named, tried = drawn(target, per_class, seed), candidates(source, classes), tried_by(source, budget=budget)
     reached: dict[str, float] = {}
     for method in [m for m in (*named, CHOICE) if only is None or m in {PROBE, CHOICE, *only}]:
         about = {"task": name, "per_class": per_class, "seed": seed, "method": method, "source": source.name}
         if key(about) in done:
             continue
         began = time.process_time()
-        picked = chosen(named, views, rows, target.y, classes, seed) if method == CHOICE else method
+        picked = chosen(named, tried, views, rows, target.y, classes, seed) if method == CHOICE else method
         if picked not in reached:
             reached[picked] = measured(named[picked], views, rows, target.test, target.y, classes, seed)
         row = {**about, "n": len(rows), "n_test": len(target.test), "score": reached[picked], "picked": picked, "seconds": time.process_time() - began}
@@ -216,6 +238,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="so that several processes can share the work")
     parser.add_argument("--per-class", type=lambda text: [int(k) for k in text.split(",")], default=[5, 20, 100])
     parser.add_argument("--source", default="efficientnet_lite0")
+    parser.add_argument("--budget", type=float, default=600.0, help="seconds that the choice has, which say what it tries")
     parser.add_argument("--methods", type=lambda text: set(text.split(",")), default=None, help="these beside the probe and the choice; all where not given")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()

@@ -255,8 +255,13 @@ def pays_for_whole(bench: Bench, source: Source) -> bool:
     """Return whether the budget pays for tuning every stage of the source: in the search's folds, in one repeat of the judging ones, and on all cases."""
     if len(bench.task.target) > MOST_WHOLE or unmet(FineTuneAll, source, classes=bench.classes):
         return False
-    one = FineTuneAll().steps * bench.arena.settings.batch * TRAINING * sum(work_of(source.backbone)) / OPERATIONS
-    return one * (len(bench.search.folds) + FOLDS + 1) <= SHARE_WHOLE * bench.clock.budget
+    fits = len(bench.search.folds) + FOLDS + 1
+    return fits * seconds_of_whole(source, batch=bench.arena.settings.batch) <= SHARE_WHOLE * bench.clock.budget
+
+
+def seconds_of_whole(source: Source, *, batch: int) -> float:
+    """Return what one training of every stage takes on two cores, by counted operations; ``batch`` cases a step."""
+    return FineTuneAll().steps * batch * TRAINING * sum(work_of(source.backbone)) / OPERATIONS
 
 
 def _walked(bench: Bench, method: Closed | Method, source: Source, deadline: float) -> None:
