@@ -68,8 +68,8 @@ def test_transport_is_what_pot_finds_on_costs_of_a_plain_loop() -> None:
     seen = Seen(torch.randn(4, 3), torch.randn(4, 2), torch.randn(4, 3), torch.randn(4, 2))
     y = torch.tensor([0, 1, 1, 0])
     own = [[-math.log(float(z.softmax(0)[int(k)])) for z in seen.zt] for k in y]
-    by_hand = np.array([[0.5 * float((f - g).square().sum()) + own[i][j] for j, g in enumerate(seen.ft)] for i, f in enumerate(seen.fs)])
-    cost = costs(seen, y, distance=0.5)
+    by_hand = np.array([[0.5 * float((f - g).square().sum()) + 2.0 * own[i][j] for j, g in enumerate(seen.ft)] for i, f in enumerate(seen.fs)])
+    cost = costs(seen, y, distance=0.5, labels=2.0)
     assert np.allclose(cost.numpy(), by_hand, atol=1e-5)
     assert float((plan(cost) * cost).sum()) == pytest.approx(ot.emd2(np.full(4, 0.25), np.full(4, 0.25), by_hand), abs=1e-5)
 

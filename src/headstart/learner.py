@@ -20,8 +20,8 @@ from sklearn.utils.validation import has_fit_parameter
 from headstart.core import InputError, Net, Source
 from headstart.keeping import Settings
 from headstart.methods.method import Arm, Closed, Free, Method, View, space
-from headstart.methods.needs import require
-from headstart.methods.relations.deep import SourceFree
+from headstart.methods.needs import UNLABELLED, require
+from headstart.methods.relations.deep import Deep, SourceFree
 from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
 
@@ -159,16 +159,16 @@ def learn(
         # why: the engine lays weights out so in place, and another layout sums in another order; whether it ran or all was stored must not be seen in the bits
         candidate.source.backbone.to(memory_format=torch.channels_last)
     targets, centre, spread = _standardised(y[rows], classes)
-    features = None
-    if method.starts_from_probe and candidate.source is not None:
-        features = views.array(_final(candidate.source))[rows]
+    probed = method.starts_from_probe and candidate.source is not None
+    features = views.array(_final(_source(candidate)))[rows] if probed else None
     if isinstance(method, SourceFree):
         first = Candidate(method.start(_source(candidate)), candidate.source)
         net = method.continued(learn(first, views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings).model)
     else:
         with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
             torch.default_generator.manual_seed(seed)
-            net = method.build(_source(candidate), features=features, y=targets, classes=classes, seed=seed)
+            given: dict[str, Any] = {"features": features, "y": targets, "classes": classes, "seed": seed} | _features_beside(candidate, views, target)
+            net = method.build(_source(candidate), **given)
     if method.teacher is not None:
         teacher = learn(Candidate(*method.teacher), views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
         said = teacher.output(views.array(teacher.candidate.served)[rows])
@@ -250,6 +250,14 @@ def _beside(candidate: Candidate, views: Views, target: Target) -> tuple[np.ndar
     view = candidate.beside
     seen = views.of_rows(view, target.rows)
     return (seen[:, 0], seen[:, 1:]) if view.copies else (seen, None)
+
+
+def _features_beside(candidate: Candidate, views: Views, target: Target | None) -> dict[str, Any]:
+    """Return the final features of the target's cases for a method that is built over both domains; nothing for others."""
+    method = candidate.method
+    if target is None or not isinstance(method, Deep) or UNLABELLED not in method.needs:
+        return {}
+    return {"beside": views.array(_final(_source(candidate)))[target.rows]}
 
 
 def _final(source: Source) -> View:

@@ -248,7 +248,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _optimiser(who: Sequence[Learner], method: Method) -> torch.optim.Optimizer:
-    """Return AdamW with a group for each tensor, in one pass over its numbers: of small nets, what goes over them ten times is a third of a step."""
+    """Return AdamW with a group for each tensor, in one pass over its numbers: of small nets, going over them ten times was a fifth of a step."""
     groups = [{"params": [one.tensor], "weight_decay": one.decay} for one in who]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, eps=method.epsilon, fused=True)
 

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from headstart.methods.features.door import case_weights, enter_fit, enter_predict, one_thread
-from headstart.methods.features.scaling import column_moments, live_scale
+from headstart.methods.features.scaling import column_moments, live_scale, over_both
 from headstart.spectrum import Spectrum
 
 ALPHAS = tuple(10.0 ** (-1 + i / 2) for i in range(15))  # 0.1 .. 1e6; why: the Gram matrix of standardised features has trace n d
@@ -89,8 +89,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         scale = live_scale(mean, var, len(X) if weights is None else weights.sum())
         if beside is None:
             return mean, scale
-        both = _of_both(len(X), (mean, var) if weights is None else column_moments(X), np.asarray(beside, dtype=np.float64))
-        return mean, _over_both(scale, var, live_scale(*both, len(X) + len(beside)))
+        return mean, over_both(scale, var, (mean, var) if weights is None else column_moments(X), len(X), np.asarray(beside, dtype=np.float64))
 
     def linear(self) -> tuple[np.ndarray, np.ndarray]:
         """Return W (c, d) and b (c,) with ``X @ W.T + b`` the logits of unstandardised X; their softmax is ``predict_proba``."""
@@ -113,21 +112,6 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         most: np.ndarray = self.classes_[proba.argmax(axis=1)]
         return most
-
-
-def _of_both(n: int, own: tuple[np.ndarray, np.ndarray], beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance (d,) of n cases with those moments together with the cases ``beside`` (m, d)."""
-    m, other = len(beside), column_moments(beside)
-    s, t = n / (n + m), m / (n + m)
-    return s * own[0] + t * other[0], s * own[1] + t * other[1] + s * t * (own[0] - other[0]) ** 2
-
-
-def _over_both(scale: np.ndarray, var: np.ndarray, both: np.ndarray) -> np.ndarray:
-    """Return (d,) the deviations over ``both`` domains, times one number: that which leaves X with a mean variance of 1, which the penalties are made for."""
-    scale = np.where(np.isinf(scale), np.inf, both)
-    live = np.isfinite(scale)
-    root = np.sqrt(np.mean(var[live] / scale[live] ** 2)) if live.any() else 0.0
-    return scale * (root or 1.0)
 
 
 def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:

@@ -25,8 +25,8 @@ class Contrastive(Deep):
     Parameters
     ----------
     depth, width, rate, steps : as in :class:`Deep`
-    weight : of the loss
-    temperature : of cosines; .1 as in Khosla et al. 2020, whose loss it is within one domain
+    weight : of the loss; .1, and not 1, as it learns its own mistakes (LOG.md)
+    temperature : of cosines; .3, where Khosla et al. 2020, whose loss it is within one domain, have .1
     sure : least probability of a class
     """
 
@@ -35,8 +35,8 @@ class Contrastive(Deep):
     limits: ClassVar[str] = "learns its own mistakes where it is sure of them; in a batch of 32 many classes have no partner"
     needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
 
-    weight: float = knob(1.0, choices=(0.3, 1.0, 3.0))
-    temperature: float = knob(0.1, choices=(0.05, 0.1, 0.3))
+    weight: float = knob(0.1, choices=(0.1, 0.3, 1.0))
+    temperature: float = knob(0.3, choices=(0.05, 0.1, 0.3))
     sure: float = knob(0.9, choices=(0.8, 0.9, 0.95))
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:

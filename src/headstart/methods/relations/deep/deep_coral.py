@@ -17,20 +17,21 @@ from headstart.methods.relations.deep.deep import Deep, Seen
 class DeepCORAL(Deep):
     """Minimise |C_s - C_t|_F^2 / (4 d^2) between the covariances of features (Sun & Saenko 2016, eq. 1).
 
-    Repairs features that vary otherwise in the target: another contrast, another mixture of causes. As it is on bottleneck features here (the paper's is on the
-    outputs of 31 classes), 1 / d^2 makes it small: the weight brings it to the size of the labels' loss, which is the paper's rule.
+    Repairs features that vary otherwise in the target: another contrast, another mixture of causes. It is on bottleneck features here; the paper's is on the
+    outputs of 31 classes.
 
     Parameters
     ----------
     depth, width, rate, steps : as in :class:`Deep`
-    weight : of the loss; 1000, as it repaired more of planted worlds than 100
+    weight : of the loss. With 1, 10, 100 and 1000 features of five pairs of real domains had 66.9, 66.1, 63.0 and 52.1 % right, and a planted world was
+        repaired alike (LOG.md): the covariance of a batch is so rough that a large weight makes all features alike
     """
 
     name: ClassVar[str] = "deep-coral"
     paper: ClassVar[str] = "Sun & Saenko 2016, Deep CORAL: correlation alignment for deep domain adaptation"
     limits: ClassVar[str] = "does not see a shift of the means; a covariance of 256 features from 32 cases is a rough one"
 
-    weight: float = knob(1000.0, choices=(100.0, 1000.0, 10000.0))
+    weight: float = knob(1.0, choices=(1.0, 10.0, 100.0))
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         return {"covariances": self.weight * coral(seen.fs, seen.ft)}
