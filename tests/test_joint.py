@@ -290,10 +290,11 @@ def test_a_search_that_is_run_again_repeats_no_fit(tmp_path: Path, planted: None
 
 def test_warm_starts_are_those_that_did_well_elsewhere_and_cheap_before_dear() -> None:
     """Training is cheap on a table; on images and texts two settings on stored features come before it."""
-    names = [c.method.name for c in known_good(field(), tuned("good"))]
-    assert names == ["fine-tune", "frozen + head", "head2toe", *["frozen + head"] * 5]
-    names = [c.method.name for c in known_good(field(), dataclasses.replace(tuned("good"), modality="image"))]
-    assert names == ["head2toe", "frozen + head", "fine-tune", *["frozen + head"] * 5]
+    whole = Space({"fine-tune": FineTune(), "head2toe": Head2Toe(), "stages": Stages(), "frozen + head": Probe()}, {"good": tuned("good")}, Settings(), 2)
+    names = [c.method.name for c in known_good(whole, tuned("good"))]
+    assert names == ["stages", "frozen + head", "head2toe", "frozen + head", "fine-tune", *["frozen + head"] * 4]
+    names = [c.method.name for c in known_good(whole, dataclasses.replace(tuned("good"), modality="image"))]
+    assert names == ["stages", "frozen + head", "fine-tune", "head2toe", *["frozen + head"] * 5]
     copies = Space({"augment": AugmentImage(), "stages": Stages(), "frozen + head": Probe()}, {"good": tuned("good")}, Settings(), 2)
     names = [c.method.name for c in known_good(copies, dataclasses.replace(tuned("good"), modality="image"))]
     assert names == ["stages", *["frozen + head"] * 6, "augment"]
