@@ -77,7 +77,8 @@ class SubspaceAlignment(ClassifierMixin, Mapped):
     Parameters
     ----------
     estimator : the head; ``None``: ridge with leave-one-out
-    n_components : dimensions of both subspaces, fewer where n - 1, m - 1 or d is smaller. 50: the paper bounds it by 20 to 100 on its data sets
+    n_components : dimensions of both subspaces, fewer where n - 1, m - 1 or d is smaller. 200: the paper bounds it by 20 to 100 on its data sets, but with 50,
+        100, 200 and 299 fourteen pairs of real domains had 55.9, 60.6, 61.2 and 61.3 % right (LOG.md)
 
     Attributes
     ----------
@@ -97,7 +98,7 @@ class SubspaceAlignment(ClassifierMixin, Mapped):
     gives_components: ClassVar[bool] = True
     limits: ClassVar[str] = "spreads along the directions are not made equal; a turn by more than a right angle is undone the wrong way round"
 
-    def __init__(self, estimator: Any = None, *, n_components: int = 50) -> None:
+    def __init__(self, estimator: Any = None, *, n_components: int = 200) -> None:
         self.estimator = estimator
         self.n_components = n_components
 
