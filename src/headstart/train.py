@@ -259,8 +259,10 @@ def _descended(method: Method, net: Net, optimiser: torch.optim.Optimizer, who: 
     for one, group in zip(who, optimiser.param_groups, strict=True):
         group["lr"] = rates[one.stage] * state.multiples.get(one.name, 1.0) * scale
         group["betas"] = (momentum, method.second_moment)
-    nn.utils.clip_grad_norm_((p for p in net.parameters() if p.grad is not None), CLIP)
+    moved = [p for p in net.parameters() if p.grad is not None]
+    nn.utils.clip_grad_norm_(moved, CLIP)
     optimiser.step()
+    torch.autograd.graph.increment_version(moved)  # why: the optimiser's one pass does not, and a crew sends what has another version than before
 
 
 def _finished(method: Method, net: Net) -> Net:
