@@ -26,7 +26,7 @@ from headstart.evidence import cases
 from headstart.export import Predictor
 from headstart.guard import judge
 from headstart.learner import Candidate, learn
-from headstart.methods import L2SP, FineTune, FineTuneAll, Probe, Scratch, SimpleImage, SimpleText, Surgical
+from headstart.methods import L2SP, FineTune, FineTuneAll, Probe, Scratch, SimpleImage, SimpleText, Stages, Surgical
 from headstart.modality import door
 from headstart.modality.original import cut_modules, hidden_states, original
 from headstart.result import Arm, Found, Provenance, Result, Score
@@ -120,6 +120,8 @@ def candidates(folder: Path) -> dict[str, tuple[str, Candidate]]:
         "ridge": ("image", Candidate(Probe("ridge"), net)),
         "logistic": ("image", Candidate(Probe("logistic", back=2, span=2), net)),
         "knn": ("image", Candidate(Probe("knn", back=1), squeeze)),
+        "stages": ("image", Candidate(Stages(), squeeze)),
+        "text stages": ("text", Candidate(Stages(most=2), minilm)),
         "fine-tune": ("image", Candidate(FineTune(steps=8), net)),
         "fine-tune-all": ("image", Candidate(FineTuneAll(steps=5, dropout=0.2), net)),
         "surgical": ("image", Candidate(Surgical("middle", steps=5), net)),
@@ -151,7 +153,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, floa
     return {name: (float(run), float(script), int(n)) for name, (n, script, run) in zip(results, said, strict=True)}
 
 
-@pytest.mark.parametrize("name", ["ridge", "logistic", "knn", "svm", "linear", "forest", "text ridge", "text linear", "text svm"])
+@pytest.mark.parametrize("name", ["ridge", "logistic", "knn", "stages", "text stages", "svm", "linear", "forest", "text ridge", "text linear", "text svm"])
 def test_the_script_of_a_closed_head_reaches_the_score_of_the_run(ran: dict[str, tuple[float, float, int]], name: str) -> None:
     run, script, n = ran[name]
     assert abs(run - script) <= 1 / n + 1e-4  # one case of n: features of other batches differ in their last bits

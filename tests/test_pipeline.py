@@ -49,7 +49,7 @@ def test_every_arm_is_measured_and_the_plan_is_finished(finished: tuple[hs.Resul
     assert [a.name for a in result.arms] == ["baseline", "frozen", "fine-tuned"]
     assert all(a.cv.interval is not None and a.test.interval is not None and a.test.n == 6 for a in result.arms)
     assert result.found.n_train == 18
-    assert {t.method for t in result.trials} == {"simple", "scratch", "frozen + head", "discriminative"}
+    assert {t.method for t in result.trials} == {"simple", "scratch", "frozen + head", "stages", "discriminative"}
     assert len(result.curve) >= 3
 
 

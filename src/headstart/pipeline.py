@@ -178,7 +178,7 @@ def _story(bench: Bench, *, methods: Sequence[type[Closed | Method]], more: bool
         searched(bench, ranked, methods, terms)
     else:
         ranked = plan.rank(bench)
-        plan.frozen(bench, ranked, methods, heads)
+        plan.frozen(bench, ranked, methods, heads, more=more)
         plan.from_scratch(bench)
         plan.fine_tuned(bench, methods, more=more)
     chosen = fit_chosen(bench)

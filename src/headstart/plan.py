@@ -20,6 +20,7 @@ from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
 from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, FineTuneAll, Method, Probe, ProbeRegressor, Progressive, Scratch, space
 from headstart.methods.features.door import one_thread
+from headstart.methods.features.stages import Stages
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
 from headstart.result import RankedSource, Score, Trial, counted
@@ -38,6 +39,7 @@ LONGER = 200  # steps; with 400 nothing more was gained there (LOG.md)
 # the whole network is tuned too where folds, judging and the fit on all cases take at most this share of the budget, at so many operations a second
 SHARE_WHOLE = 0.5
 OPERATIONS = 1e11  # two cores of a server reach .9 to 1.6e11 in training (EfficientNet-Lite0, SqueezeNet); counted, so that every machine plans alike
+MOST_STAGED = 600  # cases up to which stages are chosen where nobody asked: a fit takes a second there, and with the cube of the cases more
 MOST_WHOLE = 4000  # cases; their inputs are held in memory, 600 MB for 1,000 images of 224 pixels
 
 
@@ -159,11 +161,13 @@ def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
 
 
-def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = (), heads: Sequence[Closed] = ()) -> None:
+def frozen(
+    bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[Closed | Method]] = (), heads: Sequence[Closed] = (), *, more: bool = False
+) -> None:
     """Walk from the final features of the best source to earlier and wider ones, then try other heads there, then what TPE proposes.
 
     Each of ``methods`` that is of the frozen arm, and of a user's own ``heads``, is tried by its defaults on the source and the stages that lead by then,
-    and proposals are made from its space too.
+    and proposals are made from its space too. With ``more``, which is where no method was named, a ridge on the stages that it chooses is tried too, once.
     """
     if not ranked:
         return
@@ -177,6 +181,8 @@ def frozen(bench: Bench, ranked: Sequence[RankedSource], methods: Sequence[type[
         leads = bench.sources[top.source or ""]
         others = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, leads) for p in others], deadline=deadline)
+        if more and bench.task.modality != "tabular" and len(leads.levels) > 1 and len(bench.train) <= MOST_STAGED:
+            bench.search.fixed([Candidate(method, leads) for method in feasible(bench, [Stages], leads)], deadline=deadline)
         named = [_placed(m, top) for m in (*feasible(bench, [m for m in methods if m.arm == "frozen"], leads), *heads)]
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
         for method in named:

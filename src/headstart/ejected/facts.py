@@ -13,6 +13,7 @@ from headstart.export import BODY_FILE, TOKENIZER_FOLDER, Predictor
 from headstart.methods import METHODS, SIMPLE, Method, Probe, Scratch, space
 from headstart.methods.features.logistic import CS, MAX_ITER
 from headstart.methods.features.ridge import ALPHAS, SHARPEST
+from headstart.methods.features.stages import RidgeOnStages, Stages
 from headstart.methods.model.tuned import Tuned
 from headstart.methods.simple import TREES
 from headstart.modality.original import Original, cut_modules, hidden_states, original
@@ -65,7 +66,7 @@ def _model(arm: Arm, model: Predictor, folder: Path) -> dict[str, Any]:
     """Return what tells the shipped model: its kind, and the network it stands on."""
     if arm.method == SIMPLE[model.modality].name:
         return {"kind": "simple", "network": None, "params": dict(arm.params), "look": None, "text": None}
-    if arm.method not in {Probe.name, Scratch.name} and not isinstance(model.model, Net):
+    if arm.method not in {Probe.name, Scratch.name, Stages.name} and not isinstance(model.model, Net):
         raise InputError(f"{arm.method!r} is a head that eject cannot write yet. Use headstart predict, or the folder's model.")
     found = original(model.recipe, seed=0)
     if isinstance(model.model, Net):
@@ -89,7 +90,9 @@ def _frozen(arm: Arm, model: Predictor, found: Original) -> dict[str, Any]:
     if model.source is None:
         raise InputError("This run keeps no source, so eject cannot write it.")
     body, cuts = model.source.backbone, model.view.cuts
-    known = {"head": arm.params["head"], "layers": _layers(found, {}), "hidden": model.modality == "text" and cuts != (len(body.stages),)}
+    if isinstance(model.model, RidgeOnStages):
+        cuts = tuple(cuts[place] for place in sorted(model.model.chosen_))  # the script takes these as given, and fits the ridge anew
+    known = {"head": arm.params.get("head", "ridge"), "layers": _layers(found, {}), "hidden": model.modality == "text" and cuts != (len(body.stages),)}
     if model.modality == "text":
         return known | {"places": hidden_states(found, body, cuts, sample(body, 2))}
     return known | {"places": cut_modules(found, body, cuts, sample(body, 2)), "pool": _pool(found)}
