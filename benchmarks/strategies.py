@@ -70,7 +70,8 @@ def chosen(table: dict[str, Candidate], tried: Sequence[str], views: Views, trai
     of images where that leads by more than a standard error of the paired folds, of texts where it does not trail by more than one."""
     modality = table[PROBE].source.modality  # type: ignore[union-attr]
     pairs = folds([str(c) for c in y[train]], k=FOLDS, repeats=1, seed=seed)
-    still = (PROBE, Stages.name) if len(train) <= plan.MOST_STAGED else (PROBE,)
+    quick = plan.is_quick_to_stage(views, table[PROBE].source, len(train))  # type: ignore[arg-type]
+    still = (PROBE, Stages.name) if quick else (PROBE,)
     reached = {name: np.array([measured(table[name], views, train[a], train[b], y, classes, seed) for a, b in pairs]) for name in (*still, *tried)}
     frozen, tuned = (max(names, key=lambda name: float(reached[name].mean())) for names in (still, tried))
     mean, error, _ = resampled_t(list(reached[tuned] - reached[frozen]), test_share=share_tested(pairs))
