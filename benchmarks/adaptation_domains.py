@@ -33,7 +33,6 @@ import domains
 from adaptation_rivals import LOGISTIC, NET, SAME, SVC, Contestant, World, rivals
 from headstart.core import Backbone, ColumnInput, Net, Source
 from headstart.methods.features import RidgeLOO
-from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations import RELATIONS
 from headstart.methods.relations.deep import DEEP, Deep, OwnStatistics, SourceFree, SourceOnly
 
@@ -96,8 +95,7 @@ def _trained(method: Deep, source: Source, xs: np.ndarray, ys: np.ndarray, xt: n
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             final, others = (source.backbone.eval()(torch.from_numpy(x)).numpy() for x in (xs, xt))
-            given: dict[str, Any] = {"beside": others} if UNLABELLED in method.needs else {}
-            net = method.build(source, features=final, y=ys, classes=int(ys.max()) + 1, seed=seed, **given)
+            net = method.build(source, features=final, y=ys, classes=int(ys.max()) + 1, seed=seed, beside=others)
     return fit(method, net, xs, ys, seed=seed, unlabelled=xt)[0]
 
 

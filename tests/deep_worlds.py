@@ -11,7 +11,6 @@ from torch import nn
 from headstart.core import Backbone, ColumnInput, Source
 from headstart.keeping import Settings
 from headstart.methods.method import Method
-from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations.deep import Deep
 from headstart.train import fit, predict_logits
 
@@ -29,7 +28,7 @@ def adapted(method: Method, xs: np.ndarray, ys: np.ndarray, xt: np.ndarray, *, m
     xs, xt = xs.astype(np.float32), xt.astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        given: dict[str, Any] = {"beside": xt} if isinstance(method, Deep) and UNLABELLED in method.needs else {}
+        given: dict[str, Any] = {"beside": xt} if isinstance(method, Deep) else {}
         net = method.build(columns(xs.shape[1]), features=xs, y=ys, classes=int(ys.max()) + 1, seed=0, **given)
     fit(method, net, xs, ys, seed=0, unlabelled=xt, settings=Settings(micro=micro))
     return predict_logits(net, xt)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from headstart import listing, sources
 from headstart.core import Domain, InputError, Preprocess, Source, Task
+from headstart.modality.cutting import tail
 from headstart.modality.image import normalise, prepare
 from headstart.sources import packages
 
@@ -117,6 +118,7 @@ def test_a_saved_state_rebuilds_without_the_package(craft_installed: Path) -> No
 def test_the_stages_compose_and_every_cut_rejoins_and_they_are_what_the_catalogue_says(name: str) -> None:
     source = sources.entry(name)
     body, x = sources.twin(source.recipe, seed=0), batch()
+    assert source.tail == tail(body.stages)
     whole = body(x)
     assert (body.cuts[1:], body.dim, tuple(whole.shape)) == (source.stages, source.dim, (2, source.dim))
     assert source.parameters == sum(p.numel() for p in body.stages.parameters())

@@ -112,9 +112,12 @@ def _proposals(bench: Bench, proposer: Proposer, count: int, deadline: float) ->
     reach = -(-bench.arena.runner.width // len(search.folds)) if proposer.word in BLIND and search.sieve is None else 1
     bars = None if search.sieve is None else partial(search.refused, deadline=deadline)
 
+    begun = list[dict[str, Any]]()
+
     def known(one: Candidate) -> bool:
-        begun = [by_own_name(c).describe() for c in (*search.candidates, *(proposal.candidate for proposal in waiting))]
-        return by_own_name(one).describe() in begun or proposer.keeps(one)
+        begun.extend(by_own_name(c).describe() for c in search.candidates[len(begun) :])  # why kept: one proposal may ask a hundred times
+        wanted = by_own_name(one).describe()
+        return wanted in begun or any(by_own_name(proposal.candidate).describe() == wanted for proposal in waiting) or proposer.keeps(one)
 
     for left in range(count, 0, -1):
         try:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import has_fit_parameter
 from headstart.core import InputError, Net, Source
 from headstart.keeping import Settings
 from headstart.methods.method import Arm, Closed, Free, Method, View, space
-from headstart.methods.needs import UNLABELLED, require
+from headstart.methods.needs import require
 from headstart.methods.relations.deep import Deep, SourceFree
 from headstart.train import PLAIN, fit, predict_logits
 from headstart.views import Views
@@ -254,8 +254,7 @@ def _beside(candidate: Candidate, views: Views, target: Target) -> tuple[np.ndar
 
 def _features_beside(candidate: Candidate, views: Views, target: Target | None) -> dict[str, Any]:
     """Return the final features of the target's cases for a method that is built over both domains; nothing for others."""
-    method = candidate.method
-    if target is None or not isinstance(method, Deep) or UNLABELLED not in method.needs:
+    if target is None or not isinstance(candidate.method, Deep):
         return {}
     return {"beside": views.array(_final(_source(candidate)))[target.rows]}
 

@@ -64,11 +64,11 @@ class Deep(Tuned):
         return View("pooled", source.name, (len(source.stages),)) if source is not None and last else super().view(source)
 
     def build(self, source: Source, *, features: np.ndarray | None, y: np.ndarray, classes: int, seed: int, beside: np.ndarray | None = None) -> Net:
-        """Return the net; ``beside`` (m, dim) are final features of the unlabelled cases, which say with those of the others how each is scaled."""
+        """Return the net; ``beside`` (m, dim) are final features of the unlabelled cases, by which each is scaled too where the method learns from those."""
         if features is None:
             raise ValueError("a bottleneck is built over the final features of the labelled cases")
         body = self.body(source, seed=seed)
-        bottleneck = Bottleneck.over(features, width=self.width, beside=beside)
+        bottleneck = Bottleneck.over(features, width=self.width, beside=beside if UNLABELLED in self.needs else None)
         with torch.no_grad():
             behind = bottleneck(torch.from_numpy(np.asarray(features, dtype=np.float32))).double().numpy()
         head = nn.Sequential(OrderedDict(bottleneck=bottleneck, linear=probed(behind, y, classes=classes)))
