@@ -1,12 +1,13 @@
 """Every adaptation method on pairs of real domains, against source only and beside skada and adapt on the same features: accuracy, gain and seconds.
 
-    OMP_NUM_THREADS=1 python benchmarks/adaptation_domains.py --data DIR --out rows.jsonl [--seeds 5] [--sides headstart,skada,adapt] [--only coral,tca]
+    OMP_NUM_THREADS=1 python benchmarks/adaptation_domains.py --data DIR --out rows.jsonl [--first-seed 0] [--seeds 5] [--sides headstart,skada,adapt]
+        [--only coral,tca]
     python benchmarks/adaptation_domains.py --out rows.jsonl --table
 
 Pairs: MNIST and USPS as pixels, the twelve of PACS (pooled features of EfficientNet-Lite0) and the twelve of books, dvd, electronics and kitchen (of
 all-MiniLM-L6-v2). Of 600 cases of each domain a seed draws 300. Methods have their defaults and see all target cases without labels; the labels score.
-TrAdaBoost and EasyAdapt also get three labelled cases of each class, and are scored on the others, as their baseline is. Trained ones run on ``TRAINED``
-pairs: two layers on the stored features; those that move norms, behind a BatchNorm with the source's statistics.
+TrAdaBoost and EasyAdapt also get three labelled cases of each class, and are scored on the others, as their baseline is. Trained ones are two layers on the
+stored features; those that move norms, behind a BatchNorm with the source's statistics. On four pairs the others' also get the steps and rates of ours.
 
 Skada and adapt ask for an environment of their own (see RESULTS.md). All run in one process in turn, each once on a tenth of the cases before the clock starts.
 Seconds are of processor time for fit and prediction, all threads counted, so that what else runs on the machine does not count. A row per pair, seed and
@@ -30,14 +31,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC as KernelSVC
 
 import domains
-from adaptation_rivals import LOGISTIC, NET, SAME, SVC, Contestant, World, rivals
+from adaptation_rivals import LOGISTIC, MATCHED, NET, SAME, SVC, Contestant, World, rivals
 from headstart.core import Backbone, ColumnInput, Net, Source
 from headstart.methods.features import RidgeLOO
 from headstart.methods.relations import RELATIONS
 from headstart.methods.relations.deep import DEEP, Deep, OwnStatistics, SourceFree, SourceOnly
 
 AMONG = {"MNIST", "USPS", *domains.PACS, "books", "dvd", "electronics", "kitchen"}
-TRAINED = {"MNIST -> USPS", "photo -> sketch", "art_painting -> cartoon", "books -> kitchen"}
+FOUR = {"MNIST -> USPS", "photo -> sketch", "art_painting -> cartoon", "books -> kitchen"}
 POOL, MOST, FEW, TENTH = 600, 300, 3, 30
 NONE, NONE_FEW, NONE_TRAINED, NONE_NORM = "source only", "source and few labels", "source-only", OwnStatistics.name
 BENCHMARKS = ("digits", "pacs", "reviews")
@@ -113,21 +114,20 @@ def columns(x: np.ndarray, *, norm: bool) -> Source:
     return Source("columns", modality="tabular", dim=d, stages=("columns",), opener=lambda: body, digest=lambda: "columns")
 
 
-def collect(data: Path, out: Path, seeds: int, sides: set[str], only: set[str]) -> None:
+def collect(data: Path, out: Path, seeds: range, sides: set[str], only: set[str]) -> None:
     everyone = [one for one in (*ours(), *rivals(sides)) if not only or one.method in only or one.side == "none"]
     order = {name: place for place, name in enumerate(dict.fromkeys(one.method for one in everyone))}
     everyone.sort(key=lambda one: order[one.method])  # why: rivals follow each other within seconds, so that the machine is the same for both
     done = {(row["pair"], row["seed"], row["method"], row["side"], row["head"]) for row in rows_of(out)}
     warm: set[tuple[str, str, str]] = set()
-    for seed in range(seeds):
-        for kinds in ({"closed", "few"}, {"trained"}, {"other"}):
+    for seed in seeds:
+        for kinds in ({"closed", "few"}, {"trained", "matched"}, {"other"}):
             if kinds == {"other"} and seed >= OTHER_FIRST:
                 continue
             for pair in in_turn(data):
-                if kinds & {"trained", "other"} and pair.name not in TRAINED:
-                    continue
+                all_ways = pair.name in FOUR
                 for one in everyone:
-                    if one.kind in kinds and (pair.name, seed, *one.key) not in done:
+                    if one.kind in kinds and (all_ways or one.kind not in {"matched", "other"}) and (pair.name, seed, *one.key) not in done:
                         if one.key not in warm:
                             _measured(one, pair, seed, most=TENTH)
                             warm.add(one.key)
@@ -291,6 +291,7 @@ def _totals(rows: list[Row]) -> None:
             ("closed, its own head", {"closed", "few"}, {SVC, LOGISTIC}),
             ("closed, the same head", {"closed", "few"}, {SAME}),
             ("trained", {"trained"}, {NET}),
+            ("trained with the same steps and rates", {"matched"}, {MATCHED}),
         ):
             theirs = [r for r in rows if r["side"] == side and r["kind"] in kinds and r["head"] in heads and r["accuracy"] is not None]
             both = [(mine[r["pair"], r["seed"], r["method"]], r) for r in theirs if (r["pair"], r["seed"], r["method"]) in mine]
@@ -313,6 +314,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="so that several processes can share the work")
     parser.add_argument("--sides", default="headstart,skada,adapt", help="whose methods, with commas between; this package's always run")
     parser.add_argument("--only", default="", help="names of methods, with commas between")
     parser.add_argument("--table", action="store_true")
@@ -322,7 +324,7 @@ def main() -> None:
         return
     if asked.data is None:
         parser.error("--data DIR is needed to measure")
-    collect(asked.data, asked.out, asked.seeds, set(asked.sides.split(",")), {name for name in asked.only.split(",") if name})
+    collect(asked.data, asked.out, range(asked.first_seed, asked.seeds), set(asked.sides.split(",")), {name for name in asked.only.split(",") if name})
 
 
 if __name__ == "__main__":

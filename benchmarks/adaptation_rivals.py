@@ -1,8 +1,9 @@
 """Domain adaptation by other libraries, each called as its own documentation shows: skada 0.6 and adapt 0.4.5, on features that are there already.
 
 ``rivals`` gives what of them is installed. Closed-form methods come with the library's own head and, where that is another, with this package's ridge; all
-else is the library's default. Trained ones get the net, the batches, the number of steps and the rate that this package's methods have (features standardised
-by the source, 256 hidden units, 32 + 32 cases, 600 steps of Adam at 1e-3), for neither library brings a net for features; their weights of terms are their own.
+else is the library's default. Trained ones get the net and the batches that this package's methods have (features standardised by the source, 256 hidden units,
+32 + 32 cases of Adam), for neither library brings a net for features, and 600 steps at 1e-3, as this package's methods had until 2026-11-30; where they are
+"matched" the steps and the rate that the method of that name has here today. Their weights of terms are their own.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from headstart.methods.features import RidgeLOO
 from headstart.methods.features.ridge import ALPHAS
 from headstart.methods.relations import RELATIONS
+from headstart.methods.relations.deep import DEEP, SourceOnly
 
 STEPS, BATCH, WIDTH, RATE = 600, 32, 256, 1e-3
 UNSCALED = {"easyadapt", "tradaboost"}  # whose features or cases are of both domains already
-SVC, LOGISTIC, NET, SAME = "svc", "logistic", "net", "ridge"
+SVC, LOGISTIC, NET, MATCHED, SAME = "svc", "logistic", "net", "net, matched", "ridge"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ Run = Callable[[World], np.ndarray]  # to class codes (m,) of the target's cases
 
 @dataclass(frozen=True)
 class Contestant:
-    """One method of one library with one head; ``kind`` is closed, few (it needs labelled target cases), trained, or other (without a counterpart here)."""
+    """One method of one library with one head; ``kind`` is closed, few (it needs labelled target cases), trained, matched, or other."""
 
     method: str
     side: str
@@ -152,10 +154,17 @@ def skada_trained() -> list[Contestant]:
         "mcc": deep.MCC,
     }
     plain = {"source-only", "dan", "deep-coral", "deep-jdot", "mcc"}
-    return [Contestant(name, "skada", NET, "trained", partial(_skada_deep, make, name in plain)) for name, make in made.items()]
+    return [one for name, make in made.items() for one in _both_ways(name, "skada", partial(_skada_deep, make, name in plain))]
 
 
-def _skada_deep(make: Callable[..., Any], plain: bool, world: World) -> np.ndarray:
+def _both_ways(name: str, side: str, run: Callable[..., np.ndarray]) -> list[Contestant]:
+    """Return a trained method with the long training, and with the one that its namesake has here."""
+    here = DEEP.get(name, SourceOnly)()
+    ways = (NET, "trained", STEPS, RATE), (MATCHED, "matched", here.steps, here.rate)
+    return [Contestant(name, side, head, kind, partial(run, steps=steps, rate=rate)) for head, kind, steps, rate in ways]
+
+
+def _skada_deep(make: Callable[..., Any], plain: bool, world: World, *, steps: int, rate: float) -> np.ndarray:
     import torch
     from torch import nn
 
@@ -174,9 +183,9 @@ def _skada_deep(make: Callable[..., Any], plain: bool, world: World) -> np.ndarr
 
     net = Narrow()
     given: dict[str, Any] = {
-        "max_epochs": epochs(len(xs), len(xt)),
+        "max_epochs": epochs(len(xs), len(xt), steps),
         "batch_size": BATCH,
-        "lr": RATE,
+        "lr": rate,
         "optimizer": torch.optim.Adam,
         "train_split": None,
         "verbose": 0,
@@ -195,9 +204,9 @@ def standardised(world: World) -> tuple[np.ndarray, np.ndarray]:
     return xs, xt
 
 
-def epochs(n: int, m: int) -> int:
-    """Return how many passes of the larger domain make ``STEPS`` steps."""
-    return max(1, round(STEPS / max(1, max(n, m) // BATCH)))
+def epochs(n: int, m: int, steps: int) -> int:
+    """Return how many passes of the larger domain make so many steps."""
+    return max(1, round(steps / max(1, max(n, m) // BATCH)))
 
 
 # ---------------------------------------------------------------- adapt
@@ -253,10 +262,10 @@ def adapt_trained() -> list[Contestant]:
         "mdd": feature_based.MDD,
         "mcd": feature_based.MCD,
     }
-    return [Contestant(name, "adapt", NET, "trained", partial(_adapt_deep, make, name)) for name, make in made.items()]
+    return [one for name, make in made.items() for one in _both_ways(name, "adapt", partial(_adapt_deep, make, name))]
 
 
-def _adapt_deep(make: Any, name: str, world: World) -> np.ndarray:
+def _adapt_deep(make: Any, name: str, world: World, *, steps: int, rate: float) -> np.ndarray:
     import keras
     import tensorflow as tf
 
@@ -270,11 +279,11 @@ def _adapt_deep(make: Any, name: str, world: World) -> np.ndarray:
     if name in {"dann", "cdan"}:
         seen = WIDTH if name == "dann" else min(WIDTH * c, 4096)
         parts["discriminator"] = keras.Sequential([inputs((seen,)), dense(WIDTH, activation="relu"), dense(1, activation="sigmoid")])
-    adam = keras.optimizers.Adam(RATE)
+    adam = keras.optimizers.Adam(rate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = make(**parts, Xt=xt, loss="categorical_crossentropy", optimizer=adam, verbose=0, random_state=world.seed)
-        model.fit(xs, np.eye(c, dtype=np.float32)[world.ys], epochs=epochs(len(xs), len(xt)), batch_size=BATCH, verbose=0)
+        model.fit(xs, np.eye(c, dtype=np.float32)[world.ys], epochs=epochs(len(xs), len(xt), steps), batch_size=BATCH, verbose=0)
         said = np.asarray(model.predict(xt, verbose=0))
     del model
     tf.keras.backend.clear_session()

@@ -74,7 +74,7 @@ def test_the_ramp_is_the_papers() -> None:
 
 def test_the_critic_learns_with_the_gradient_that_the_features_hear_reversed() -> None:
     torch.manual_seed(0)
-    judge = critic(3, width=4).eval()
+    judge = critic(3).eval()
     fs, ft = torch.randn(5, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     told_apart(judge, fs, ft).backward()
     straight = [fs.grad.clone(), *(p.grad.clone() for p in judge.parameters())]  # type: ignore[union-attr]

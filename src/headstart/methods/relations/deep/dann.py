@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from headstart.core import Batch, Net, Source
 from headstart.methods.method import knob
 from headstart.methods.relations.deep.deep import Deep, Seen, built
-from headstart.methods.relations.deep.reversal import critic, ramp, reversed_gradient, told_apart
+from headstart.methods.relations.deep.reversal import AGAINST, GENTLE, critic, ramp, reversed_gradient, told_apart
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class DANN(Deep):
 
     Parameters
     ----------
-    depth, width, rate, steps : as in :class:`Deep`
+    depth, width : as in :class:`Deep`
+    rate : 1e-3, as the features of a faster adversary fall together
+    steps : 200, for two play; after 600 as much was right (LOG.md)
     strength : largest factor on the reversed gradient; 1 as in the paper
     """
 
@@ -32,10 +34,12 @@ class DANN(Deep):
     paper: ClassVar[str] = "Ganin et al. 2016, Domain-adversarial training of neural networks"
     limits: ClassVar[str] = "aligns what should stay apart where classes have other shares in the target; a game of two, so its loss tells nothing"
 
+    rate: float = knob(GENTLE, low=2e-4, high=3e-3, log=True)
+    steps: int = knob(AGAINST, choices=(100, 200, 600))
     strength: float = knob(1.0, choices=(0.1, 0.3, 1.0))
 
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
-        return nn.ModuleDict({"critic": critic(self.width, width=self.width)})
+        return nn.ModuleDict({"critic": critic(self.width)})
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         strength = self.strength * ramp(batch.progress)
@@ -61,12 +65,14 @@ class BSP(Deep):
     paper: ClassVar[str] = "Chen et al. 2019, Transferability vs. discriminability: batch spectral penalization for adversarial domain adaptation"
     limits: ClassVar[str] = "those of DANN; looks at one batch, whose largest singular value is mostly its mean"
 
+    rate: float = knob(GENTLE, low=2e-4, high=3e-3, log=True)
+    steps: int = knob(AGAINST, choices=(100, 200, 600))
     strength: float = knob(1.0, choices=(0.1, 0.3, 1.0))
     weight: float = knob(1e-5, choices=(1e-6, 1e-5, 1e-4))
     k: int = knob(1, choices=(1, 2, 4))
 
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
-        return nn.ModuleDict({"critic": critic(self.width, width=self.width)})
+        return nn.ModuleDict({"critic": critic(self.width)})
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         strength = self.strength * ramp(batch.progress)

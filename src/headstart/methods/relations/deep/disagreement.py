@@ -14,7 +14,7 @@ from headstart.core import Batch, Net, Source
 from headstart.methods.method import knob
 from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations.deep.deep import Deep, Seen, built
-from headstart.methods.relations.deep.reversal import ramp, reversed_gradient
+from headstart.methods.relations.deep.reversal import AGAINST, GENTLE, ramp, reversed_gradient
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class MDD(Deep):
 
     Parameters
     ----------
-    depth, width, rate, steps : as in :class:`Deep`
+    depth, width, rate : as in :class:`Deep`
+    steps : 200, for two play
     margin : exp of the margin; 4 as in the paper
     strength : largest factor on the reversed gradient; .1 as in the authors' code
     """
@@ -35,6 +36,7 @@ class MDD(Deep):
     limits: ClassVar[str] = "trusts the first classifier on the target; a game of two, so its loss tells nothing"
     needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
 
+    steps: int = knob(AGAINST, choices=(100, 200, 600))
     margin: float = knob(4.0, choices=(2.0, 3.0, 4.0))
     strength: float = knob(0.1, choices=(0.1, 0.3, 1.0))
 
@@ -56,7 +58,8 @@ class MCD(Deep):
 
     Parameters
     ----------
-    depth, width, rate, steps : as in :class:`Deep`
+    depth, width : as in :class:`Deep`
+    rate, steps : 1e-3 and 200, as in :class:`~headstart.methods.relations.deep.dann.DANN`
     strength : largest factor on the reversed gradient
     """
 
@@ -65,6 +68,8 @@ class MCD(Deep):
     limits: ClassVar[str] = "two classifiers can agree on the wrong side"
     needs: ClassVar[frozenset[str]] = frozenset({UNLABELLED, "classes"})
 
+    rate: float = knob(GENTLE, low=2e-4, high=3e-3, log=True)
+    steps: int = knob(AGAINST, choices=(100, 200, 600))
     strength: float = knob(1.0, choices=(0.3, 1.0, 3.0))
 
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
