@@ -8,7 +8,7 @@ Each method trains with its defaults on so many cases per class, drawn anew for 
 method and no choice ever sees. Groups (patients) are never on both sides. With an encoder (``--source all-MiniLM-L6-v2``) tasks are of texts. "choice" is what
 Headstart does where no method is named and the budget is ``--budget``, by three folds of the training cases: of images the best of what such a budget tries
 (rates that fall by stage, from ten minutes on LP-FT, and the whole network where half of the budget pays for it), unless frozen features (a head on the last
-or, of few cases, on chosen stages) lead by more than a standard error; of texts the better of rates by stage and LP-FT, where it leads by more than one. One
+or on chosen stages) lead by more than a standard error; of texts the better of rates by stage and LP-FT, where it leads by more than one. One
 row per (task, budget, seed, method), written when it is measured: a run that is started again fills in what is missing, seeds outermost, so that a table can
 be drawn at any time.
 """
@@ -66,12 +66,11 @@ def measured(candidate: Candidate, views: Views, train: np.ndarray, test: np.nda
 
 
 def chosen(table: dict[str, Candidate], tried: Sequence[str], views: Views, train: np.ndarray, y: np.ndarray, classes: int, seed: int) -> str:
-    """What Headstart takes: the best in folds of what it tunes with; or the better in folds of the probe and, of few cases, the stages that a ridge chooses:
+    """What Headstart takes: the best in folds of what it tunes with; or the better in folds of the probe and the stages that a ridge chooses:
     of images where that leads by more than a standard error of the paired folds, of texts where it does not trail by more than one."""
     modality = table[PROBE].source.modality  # type: ignore[union-attr]
     pairs = folds([str(c) for c in y[train]], k=FOLDS, repeats=1, seed=seed)
-    quick = plan.is_quick_to_stage(views, table[PROBE].source, len(train))  # type: ignore[arg-type]
-    still = (PROBE, Stages.name) if quick else (PROBE,)
+    still = (PROBE, Stages.name)
     reached = {name: np.array([measured(table[name], views, train[a], train[b], y, classes, seed) for a, b in pairs]) for name in (*still, *tried)}
     frozen, tuned = (max(names, key=lambda name: float(reached[name].mean())) for names in (still, tried))
     mean, error, _ = resampled_t(list(reached[tuned] - reached[frozen]), test_share=share_tested(pairs))

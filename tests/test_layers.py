@@ -21,7 +21,7 @@ FLOOR = {
     **dict.fromkeys(("findings", "verdicts", "fronts", "launched"), 0),
     "core": 1,
     **dict.fromkeys(("modality", "sources", "activations", "similarity", "methods", "guard"), 2),
-    **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "gradients", "crew", "validators"), 3),
+    **dict.fromkeys(("train", "views", "runs", "forecast", "keeping", "freezing", "descent", "gradients", "crew", "validators"), 3),
     **dict.fromkeys(("learner", "evaluate", "choice", "rate_finder"), 4),
     **dict.fromkeys(("search", "ledger", "journal", "spaces", "proposing", "terms", "evidence", "bench", "pretrain", "outlook", "lending", "runners"), 5),
     **dict.fromkeys(("bounds", "gauge"), 5),

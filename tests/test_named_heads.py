@@ -232,6 +232,18 @@ def test_forward_selection_takes_the_stages_that_hold_the_planted_signal_and_sto
         RidgeOnStages().fit(X, y, widths=(3, 5))
 
 
+def test_of_many_cases_with_many_columns_some_of_each_class_choose_the_stages_and_all_fit_the_ridge() -> None:
+    rng = np.random.default_rng(0)
+    y = np.where(np.arange(120) < 100, "often", "seldom")
+    X, widths = rng.normal(size=(120, 60)), (30, 30)
+    X[:, 30] += 2.0 * (y == "seldom")
+    few = RidgeOnStages(cases=50).fit(X, y, widths=widths)
+    assert few.chosen_[0] == 1
+    assert RidgeOnStages(cases=59).fit(X, y, widths=widths).path_ != RidgeOnStages(cases=60).fit(X, y, widths=widths).path_  # of 60 columns all cases choose
+    assert np.allclose(few.predict_proba(X), RidgeLOO().fit(X[:, few.kept_], y).predict_proba(X[:, few.kept_]))
+    assert few.path_ == RidgeOnStages(cases=50).fit(X, y, widths=widths).path_
+
+
 @pytest.mark.parametrize("kind", ["fourier", "nystroem"])
 def test_random_features_come_near_the_gaussian_kernel(kind: str) -> None:
     X, _ = clouds(60, 4)

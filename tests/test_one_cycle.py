@@ -40,7 +40,8 @@ def test_rate_and_momentum_of_every_step_and_group_are_fastais() -> None:
     received: list[list[tuple[float, tuple[float, float], float, float]]] = []
 
     def note(optimiser: Optimizer, args: object, kwargs: object) -> None:
-        received.append([(g["lr"], g["betas"], g["eps"], g["weight_decay"]) for g in optimiser.param_groups])
+        of = {id(p): (g["lr"], g["betas"], g["eps"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]}
+        received.append([of[id(p)] for p in net.parameters()])
 
     names = [name for name, _ in net.named_parameters()]
     hook = register_optimizer_step_pre_hook(note)
@@ -51,9 +52,9 @@ def test_rate_and_momentum_of_every_step_and_group_are_fastais() -> None:
     place = [2 if n.startswith("head") else int(children.index(n.split(".")[1]) >= -(-stages // 2)) for n in names]
     assert set(place) == {0, 1, 2}
     assert len(received) == 25
-    for step, groups in enumerate(received):
+    for step, tensors in enumerate(received):
         rates, momentum = published(step, 5, 25, base=2e-3)
-        for group, (lr, betas, epsilon, decay) in zip(place, groups, strict=True):
+        for group, (lr, betas, epsilon, decay) in zip(place, tensors, strict=True):
             assert lr == pytest.approx(rates[group], abs=1e-12)
             assert betas == pytest.approx((momentum, 0.99), abs=1e-12)
             assert epsilon == 1e-5

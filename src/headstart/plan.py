@@ -28,7 +28,6 @@ from headstart.similarity.feature import ridge
 from headstart.similarity.measure import Evidence
 from headstart.sources import twin
 from headstart.train import OutOfTime
-from headstart.views import Views
 from headstart.walk import walk
 
 SHALLOW = 2
@@ -40,7 +39,6 @@ LONGER = 200  # steps; with 400 nothing more was gained there (LOG.md)
 # the whole network is tuned too where folds, judging and the fit on all cases take at most this share of the budget, at so many operations a second
 SHARE_WHOLE = 0.5
 OPERATIONS = 1e11  # two cores of a server reach .9 to 1.6e11 in training (EfficientNet-Lite0, SqueezeNet); counted, so that every machine plans alike
-MOST_STAGED = 600  # cases, or features of all stages, up to which stages are chosen where nobody asked: a fit takes a second there, and more with the cube
 MOST_WHOLE = 4000  # cases; their inputs are held in memory, 600 MB for 1,000 images of 224 pixels
 
 
@@ -182,7 +180,7 @@ def frozen(
         leads = bench.sources[top.source or ""]
         others = [with_params(probe, {**dict(top.params), "head": h}) for h in space(probe)["head"].choices]
         bench.search.fixed([Candidate(p, leads) for p in others], deadline=deadline)
-        if more and bench.task.modality != "tabular" and len(leads.levels) > 1 and is_quick_to_stage(bench.arena.views, leads, len(bench.train)):
+        if more and bench.task.modality != "tabular" and len(leads.levels) > 1:
             bench.search.fixed([Candidate(method, leads) for method in feasible(bench, [Stages], leads)], deadline=deadline)
         named = [_placed(m, top) for m in (*feasible(bench, [m for m in methods if m.arm == "frozen"], leads), *heads)]
         bench.search.fixed([Candidate(method, leads) for method in named], deadline=deadline)
@@ -190,11 +188,6 @@ def frozen(
             bench.search.propose(method, [leads], count=bench.count(per=20 * (1 + len(named)), low=4, high=24), deadline=deadline)
     tried = [bench.sources[r.name] for r in ranked]
     bench.search.propose(probe, tried, count=bench.count(per=20, low=4, high=24), deadline=deadline)
-
-
-def is_quick_to_stage(views: Views, source: Source, cases: int) -> bool:
-    """Whether choosing stages of the source takes about a second on so many cases: few of those, or few features."""
-    return min(cases, sum(views.widths(Stages().view(source)))) <= MOST_STAGED
 
 
 def _placed(method: Closed | Method, probe: Trial) -> Closed | Method:

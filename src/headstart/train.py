@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from headstart.activations.engines import tune_allocator
 from headstart.core import Batch, Net
 from headstart.crew import gradients_of
-from headstart.freezing import Learner, learners, set_modes
+from headstart.descent import Descent
+from headstart.freezing import learners, set_modes
 from headstart.gradients import Work, placed
 from headstart.keeping import Checkpoint, Progress, Settings
 from headstart.methods.method import Criterion, Method, target_loss
 
-CLIP = 1.0
 PREPARED = 4  # batches that a method may look at before the first step
 PART = 64  # cases of the second domain that are looked at together; more are no faster on a CPU
 PLAIN = Settings()
@@ -94,7 +94,7 @@ def fit(
     size = min(settings.batch, len(taught))
     batches = _batches(taught, method.steps, generator, size=size, odds=settings.odds(targets[taught], weights))
     who = learners(net, method)
-    optimiser = _optimiser(who, method)
+    descent = Descent(who, method, {} if resume is None else resume.progress.multiples)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
     cases = _Cases(x, targets, unlabelled, device, copies)
@@ -103,7 +103,7 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         method.prepare(net.eval(), cases.first(batches, others), criterion)
-        state = Progress(keeps=max(1, settings.soup)) if resume is None else _resumed(resume, method, net, optimiser, cases)
+        state = Progress(keeps=max(1, settings.soup)) if resume is None else _resumed(resume, method, net, descent.optimiser, cases)
         for step in range(state.step, len(batches)):
             if time.monotonic() > deadline:
                 raise OutOfTime
@@ -116,13 +116,13 @@ def fit(
             loss, micro = backward(batch, step=step, micro=micro)
             state.losses.append(loss)
             state.multiples = state.multiples if step % max(1, len(taught) // size) else method.multiples(net)
-            _descended(method, net, optimiser, who, [f * method.rate for f in factors], state)
+            descent.step(net, [f * method.rate for f in factors], state)
             state.step = step + 1
             state.blend(net, settings.average)
             if len(held) and state.step % max(1, method.steps // settings.checks) == 0:
                 state.judge(net, judge())
             if keep is not None and state.step % keep[0] == 0:
-                keep[1](Checkpoint.of(net, optimiser, state))
+                keep[1](Checkpoint.of(net, descent.optimiser, state))
             if progress is not None:
                 progress(state.step / method.steps)
         state.serve(net, judge)
@@ -245,24 +245,6 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     """Return the rows of several batches, each once."""
     rows = [part for part in parts if part is not None]
     return torch.cat(rows).unique() if rows else None
-
-
-def _optimiser(who: Sequence[Learner], method: Method) -> torch.optim.Optimizer:
-    """Return AdamW with a group for each tensor, in one pass over its numbers: of small nets, going over them ten times was a fifth of a step."""
-    groups = [{"params": [one.tensor], "weight_decay": one.decay} for one in who]
-    return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, eps=method.epsilon, fused=True)
-
-
-def _descended(method: Method, net: Net, optimiser: torch.optim.Optimizer, who: Sequence[Learner], rates: Sequence[float], state: Progress) -> None:
-    """Take one step along the gradients that the net holds, at a rate (stages,) for each stage."""
-    scale, momentum = method.schedule(state.step, method.steps)
-    for one, group in zip(who, optimiser.param_groups, strict=True):
-        group["lr"] = rates[one.stage] * state.multiples.get(one.name, 1.0) * scale
-        group["betas"] = (momentum, method.second_moment)
-    moved = [p for p in net.parameters() if p.grad is not None]
-    nn.utils.clip_grad_norm_(moved, CLIP)
-    optimiser.step()
-    torch.autograd.graph.increment_version(moved)  # why: the optimiser's one pass does not, and a crew sends what has another version than before
 
 
 def _finished(method: Method, net: Net) -> Net:

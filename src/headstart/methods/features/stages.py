@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.linear_model import RidgeCV
+from sklearn.utils import resample
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from headstart.core import InputError, Source
@@ -22,6 +23,7 @@ from headstart.methods.features.scaling import LiveScaler
 from headstart.methods.method import Arm, Closed, Level, View, knob
 from headstart.spectrum import Spectrum
 
+LOOKED = 600  # cases by which stages are chosen, where more would cost the cube of them: a second for a network of two thousand features
 PAPER = "Efroymson 1960, Multiple regression analysis"
 LIMITS = "whole stages only, and a stage that helps beside another alone is not seen"
 
@@ -53,7 +55,7 @@ class Stages(Closed):
         return _view(source)
 
     def estimator(self, *, seed: int) -> Any:
-        return RidgeOnStages(most=self.most)
+        return RidgeOnStages(most=self.most, random_state=seed)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class StagesRegressor(Stages):
     needs: ClassVar[frozenset[str]] = frozenset({"numbers"})
 
     def estimator(self, *, seed: int) -> Any:
-        return NumbersOnStages(most=self.most)
+        return NumbersOnStages(most=self.most, random_state=seed)
 
 
 class RidgeOnStages(ClassifierMixin, BaseEstimator):
@@ -77,6 +79,8 @@ class RidgeOnStages(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     most : stages that are taken at most
+    cases : by which stages are chosen at most, drawn from all with every class's share, where X has more rows and columns; the ridge is fitted on all
+    random_state : of that draw
 
     Attributes
     ----------
@@ -93,15 +97,18 @@ class RidgeOnStages(ClassifierMixin, BaseEstimator):
     [1]
     """
 
-    def __init__(self, *, most: int = 4) -> None:
+    def __init__(self, *, most: int = 4, cases: int = LOOKED, random_state: int = 0) -> None:
         self.most = most
+        self.cases = cases
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, widths: Any = None) -> RidgeOnStages:
         """Fit on X (n, d) and y (n,); ``widths`` are the numbers of columns of the stages, which lie side by side; ``None``: there is one."""
         X, codes = enter_fit(self, X, y)
-        weights, Y = case_weights(codes, balanced=True), 2.0 * np.eye(len(self.classes_))[codes] - 1.0
+        rows = _looked_at(X, codes, most=self.cases, seed=self.random_state)
+        weights, Y = case_weights(codes[rows], balanced=True), 2.0 * np.eye(len(self.classes_))[codes[rows]] - 1.0
         with one_thread():
-            self.chosen_, self.path_, self.kept_ = taken(LiveScaler().fit_transform(X), Y, weights, widths, most=self.most)
+            self.chosen_, self.path_, self.kept_ = taken(LiveScaler().fit_transform(X[rows]), Y, weights, widths, most=self.most)
         self.head_ = RidgeLOO().fit(X[:, self.kept_], codes)
         return self
 
@@ -129,7 +136,7 @@ class NumbersOnStages(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    most : stages that are taken at most
+    most, cases, random_state : as in :class:`RidgeOnStages`
 
     Attributes
     ----------
@@ -137,16 +144,18 @@ class NumbersOnStages(RegressorMixin, BaseEstimator):
     scaler_, head_ : the standardisation of all columns, and the ridge on those that were chosen
     """
 
-    def __init__(self, *, most: int = 4) -> None:
+    def __init__(self, *, most: int = 4, cases: int = LOOKED, random_state: int = 0) -> None:
         self.most = most
+        self.cases = cases
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, widths: Any = None) -> NumbersOnStages:
         """Fit on X (n, d) and y (n,); ``widths`` as in :class:`RidgeOnStages`."""
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         with one_thread():
             self.scaler_ = LiveScaler().fit(X)
-            Z = self.scaler_.transform(X)
-            self.chosen_, self.path_, self.kept_ = taken(Z, np.asarray(y, dtype=np.float64)[:, None], np.ones(len(Z)), widths, most=self.most)
+            Z, rows = self.scaler_.transform(X), _looked_at(X, None, most=self.cases, seed=self.random_state)
+            self.chosen_, self.path_, self.kept_ = taken(Z[rows], np.asarray(y, dtype=np.float64)[rows, None], np.ones(len(rows)), widths, most=self.most)
             self.head_ = RidgeCV(ALPHAS).fit(Z[:, self.kept_], y)
         return self
 
@@ -178,6 +187,13 @@ def taken(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray, widths: Any, *, mos
         chosen.append(best)
         path.append(errors[best])
     return chosen, path, np.sort(np.concatenate([columns[i] for i in chosen]))
+
+
+def _looked_at(X: np.ndarray, codes: np.ndarray | None, *, most: int, seed: int) -> np.ndarray:
+    """Return the rows of X (n, d) by which stages are chosen: all, or of many cases with many columns so many, of every class its share."""
+    if min(X.shape) <= most:
+        return np.arange(len(X))
+    return np.sort(resample(np.arange(len(X)), replace=False, n_samples=most, stratify=codes, random_state=seed))
 
 
 def _error(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray) -> float:

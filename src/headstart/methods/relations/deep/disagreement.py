@@ -45,7 +45,8 @@ class MDD(Deep):
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         strength, follow = self.strength * ramp(batch.progress), built(net, "second")
-        ours, theirs = (follow(reversed_gradient(f, strength)) for f in (seen.fs, seen.ft))
+        # why together: what the classifier's weights cost to read is paid once
+        ours, theirs = follow(reversed_gradient(torch.cat([seen.fs, seen.ft]), strength)).split([len(seen.fs), len(seen.ft)])
         return {"disparity": disparity(ours, seen.zs.argmax(dim=1), theirs, seen.zt.argmax(dim=1), margin=self.margin)}
 
 
