@@ -2,12 +2,14 @@
 
     OMP_NUM_THREADS=1 python benchmarks/adaptation_domains.py --data DIR --out rows.jsonl [--first-seed 0] [--seeds 5] [--sides headstart,skada,adapt]
         [--only coral,tca]
-    python benchmarks/adaptation_domains.py --out rows.jsonl --table
+    python benchmarks/adaptation_domains.py --out rows.jsonl --table [--without "cartoon -> photo,..."]
+    OMP_NUM_THREADS=1 python benchmarks/adaptation_domains.py --data DIR --out choosing.jsonl --choosing [--deep steps=600,rate=1e-3] [--most 300] [--seeds 2]
 
 Pairs: MNIST and USPS as pixels, the twelve of PACS (pooled features of EfficientNet-Lite0) and the twelve of books, dvd, electronics and kitchen (of
 all-MiniLM-L6-v2). Of 600 cases of each domain a seed draws 300. Methods have their defaults and see all target cases without labels; the labels score.
 TrAdaBoost and EasyAdapt also get three labelled cases of each class, and are scored on the others, as their baseline is. Trained ones are two layers on the
 stored features; those that move norms, behind a BatchNorm with the source's statistics. On four pairs the others' also get the steps and rates of ours.
+``--choosing`` runs the trained methods of this package on the five pairs on which their defaults were chosen, three of which are among those above.
 
 Skada and adapt ask for an environment of their own (see RESULTS.md). All run in one process in turn, each once on a tenth of the cases before the clock starts.
 Seconds are of processor time for fit and prediction, all threads counted, so that what else runs on the machine does not count. A row per pair, seed and
@@ -39,6 +41,7 @@ from headstart.methods.relations.deep import DEEP, Deep, OwnStatistics, SourceFr
 
 AMONG = {"MNIST", "USPS", *domains.PACS, "books", "dvd", "electronics", "kitchen"}
 FOUR = {"MNIST -> USPS", "photo -> sketch", "art_painting -> cartoon", "books -> kitchen"}
+CHOSEN_ON = {"USPS -> MNIST", "COIL1 -> COIL2", "poly -> mono", "cartoon -> photo", "dvd -> electronics"}
 POOL, MOST, FEW, TENTH = 600, 300, 3, 30
 NONE, NONE_FEW, NONE_TRAINED, NONE_NORM = "source only", "source and few labels", "source-only", OwnStatistics.name
 BENCHMARKS = ("digits", "pacs", "reviews")
@@ -46,8 +49,8 @@ OTHER_FIRST = 1  # seeds of methods that have no counterpart here
 Row = dict[str, Any]
 
 
-def ours() -> list[Contestant]:
-    """Every method of this package with its default head, and the baselines under every head."""
+def ours(fields: dict[str, float]) -> list[Contestant]:
+    """Every method of this package with its default head, and the baselines under every head; trained ones with those ``fields``."""
     heads: dict[str, Callable[[], Any]] = {SAME: RidgeLOO, SVC: KernelSVC, LOGISTIC: lambda: LogisticRegression(max_iter=1000)}
     found = [Contestant(NONE, "none", head, "closed", partial(_plain, make)) for head, make in heads.items()]
     found += [Contestant(NONE_FEW, "none", head, "few", partial(_plain, heads[head])) for head in (SAME, LOGISTIC)]
@@ -57,7 +60,7 @@ def ours() -> list[Contestant]:
     for name, kind in RELATIONS.items():
         found.append(Contestant(name, "headstart", SAME, "few" if kind.needs_target_labels else "closed", partial(_related, kind)))
     for trained in (SourceOnly, OwnStatistics, *(kind for kind in DEEP.values() if "copies" not in kind.needs)):  # why: bare features have no copies
-        found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained)))
+        found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained, fields)))
     return found
 
 
@@ -75,12 +78,12 @@ def _related(kind: Any, world: World) -> np.ndarray:
     return np.asarray(kind().fit(world.xs, world.ys, world.xt, labels).predict(world.xt))
 
 
-def _deep(kind: type[Deep], world: World) -> np.ndarray:
+def _deep(kind: type[Deep], fields: dict[str, float], world: World) -> np.ndarray:
     from headstart.train import predict_logits
 
     xs, xt = world.xs.astype(np.float32), world.xt.astype(np.float32)
     norm = bool({"norms", "batchnorm"} & kind.needs)
-    net = _trained(kind(), columns(xs, norm=norm), xs, world.ys, xt, seed=world.seed)
+    net = _trained(kind(**fields), columns(xs, norm=norm), xs, world.ys, xt, seed=world.seed)
     return np.asarray(predict_logits(net, xt).argmax(axis=1))
 
 
@@ -114,8 +117,21 @@ def columns(x: np.ndarray, *, norm: bool) -> Source:
     return Source("columns", modality="tabular", dim=d, stages=("columns",), opener=lambda: body, digest=lambda: "columns")
 
 
+def choose(data: Path, out: Path, seeds: range, fields: dict[str, float], *, most: int) -> None:
+    """Measure the trained methods on the pairs that their defaults were chosen on, and print what each has right."""
+    pairs = [pair for pair in domains.pairs(data, 0, most=max(POOL, most)) if pair.name in CHOSEN_ON]
+    print(f"| {most} cases | mean | {' | '.join(pair.name for pair in pairs)} | seconds |\n| --- |{' --- |' * (2 + len(pairs))}", flush=True)
+    for one in ours(fields):
+        if one.kind == "trained":
+            rows = [_measured(one, pair, seed, most=most) for pair in pairs for seed in seeds]
+            for row in rows:
+                _append(out, {**row, "n": most, "fields": fields})
+            right = [100 * _mean([row for row in rows if row["pair"] == pair.name], "accuracy") for pair in pairs]
+            print(f"| {one.method} | {np.mean(right):.1f} | {' | '.join(f'{r:.1f}' for r in right)} | {_mean(rows, 'seconds'):.2f} |", flush=True)
+
+
 def collect(data: Path, out: Path, seeds: range, sides: set[str], only: set[str]) -> None:
-    everyone = [one for one in (*ours(), *rivals(sides)) if not only or one.method in only or one.side == "none"]
+    everyone = [one for one in (*ours({}), *rivals(sides)) if not only or one.method in only or one.side == "none"]
     order = {name: place for place, name in enumerate(dict.fromkeys(one.method for one in everyone))}
     everyone.sort(key=lambda one: order[one.method])  # why: rivals follow each other within seconds, so that the machine is the same for both
     done = {(row["pair"], row["seed"], row["method"], row["side"], row["head"]) for row in rows_of(out)}
@@ -318,12 +334,20 @@ def main() -> None:
     parser.add_argument("--sides", default="headstart,skada,adapt", help="whose methods, with commas between; this package's always run")
     parser.add_argument("--only", default="", help="names of methods, with commas between")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--without", default="", help="pairs that the table leaves out, with commas between")
+    parser.add_argument("--choosing", action="store_true", help="the trained methods alone, on the pairs that defaults were chosen on")
+    parser.add_argument("--deep", default="", help="fields of trained methods, such as steps=600,rate=1e-3; with --choosing")
+    parser.add_argument("--most", type=int, default=MOST, help="cases of a domain; with --choosing")
     asked = parser.parse_args()
     if asked.table:
-        table(rows_of(asked.out))
+        table([row for row in rows_of(asked.out) if row["pair"] not in asked.without.split(",")])
         return
     if asked.data is None:
         parser.error("--data DIR is needed to measure")
+    if asked.choosing:
+        fields = {name: type(getattr(SourceOnly(), name))(float(value)) for name, value in (pair.split("=") for pair in asked.deep.split(",") if pair)}
+        choose(asked.data, asked.out, range(asked.first_seed, asked.seeds), fields, most=asked.most)
+        return
     collect(asked.data, asked.out, range(asked.first_seed, asked.seeds), set(asked.sides.split(",")), {name for name in asked.only.split(",") if name})
 
 
