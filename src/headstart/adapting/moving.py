@@ -158,11 +158,12 @@ class GoneOn(Free):
     """The interface of methods of the loop that go on from a net: ``kind`` says which."""
 
     steps: int = 0
+    rate: float = knob(1e-3, low=2e-4, high=3e-3, log=True)
 
     kind: ClassVar[type[SourceFree]]
 
     def moved(self, x: Any, *, seed: int, deadline: float) -> Any:
-        return served(moved(self.kind(steps=self.steps), self.start.model, x, seed=seed, deadline=deadline))
+        return served(moved(self.kind(steps=self.steps, rate=self.rate), self.start.model, x, seed=seed, deadline=deadline))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ TIERS = (
 )
 RAW = {"image": ("linear", "svm"), "text": ("linear", "svm"), "tabular": ("boosting", "svm", "forest")}  # models of raw inputs, beside heads on features
 SAFEST = ("mcc", "deep-coral", "dan", "jan", "dann", "cdan")  # of trained ones, by how often they fell below source only under unsupervised choice elsewhere
-PER_DEEP = 20.0  # seconds of budget for each
+PER_DEEP = 10.0  # seconds of budget for each, which is trained in one or two and weighed by validators, one of which trains again
 PAIRED = frozenset({"ot", "ot-entropic", "ot-class", "kmm"})  # hold a number for each pair of cases
 MOST_PAIRED = 5000  # cases of either domain that such a method is tried on
 JOINED, TARGET_ONLY = "source + labelled target", "labelled target only"
