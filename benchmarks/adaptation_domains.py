@@ -308,6 +308,7 @@ def _totals(rows: list[Row]) -> None:
             ("closed, the same head", {"closed", "few"}, {SAME}),
             ("trained", {"trained"}, {NET}),
             ("trained with the same steps and rates", {"matched"}, {MATCHED}),
+            ("all, as it comes", {"closed", "few", "trained"}, {SVC, LOGISTIC, NET}),
         ):
             theirs = [r for r in rows if r["side"] == side and r["kind"] in kinds and r["head"] in heads and r["accuracy"] is not None]
             both = [(mine[r["pair"], r["seed"], r["method"]], r) for r in theirs if (r["pair"], r["seed"], r["method"]) in mine]

@@ -66,8 +66,8 @@ def angles(x: Tensor) -> Tensor:
 
     By the law of cosines, (a^2 + b^2 - c^2) / 2ab: distances cost n^2 d, and all pairs of differences n^3 d.
 
-    >>> angles(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 5.0]]))[0, 1, 2].item()
-    0.0
+    >>> round(angles(torch.tensor([[0.0, 0.0], [2.0, 0.0], [5.0, 5.0]]))[0, 1, 2].item(), 4)  # 45 degrees
+    0.7071
     """
     squares = _squares(x)
     sides = _roots(squares)
