@@ -125,7 +125,7 @@ def choose(data: Path, out: Path, seeds: range, fields: dict[str, float], *, mos
         if one.kind == "trained":
             rows = [_measured(one, pair, seed, most=most) for pair in pairs for seed in seeds]
             for row in rows:
-                _append(out, {**row, "n": most, "fields": fields})
+                append(out, {**row, "n": most, "fields": fields})
             right = [100 * _mean([row for row in rows if row["pair"] == pair.name], "accuracy") for pair in pairs]
             print(f"| {one.method} | {np.mean(right):.1f} | {' | '.join(f'{r:.1f}' for r in right)} | {_mean(rows, 'seconds'):.2f} |", flush=True)
 
@@ -147,7 +147,7 @@ def collect(data: Path, out: Path, seeds: range, sides: set[str], only: set[str]
                         if one.key not in warm:
                             _measured(one, pair, seed, most=TENTH)
                             warm.add(one.key)
-                        _append(out, {**_measured(one, pair, seed, most=MOST), "n": MOST})
+                        append(out, {**_measured(one, pair, seed, most=MOST), "n": MOST})
                 print(f"seed {seed}, {pair.name}: {', '.join(sorted(kinds))} done", flush=True)
 
 
@@ -159,7 +159,8 @@ def in_turn(data: Path) -> list[domains.Pair]:
     return sorted(found, key=lambda pair: place[pair.name])
 
 
-def _append(out: Path, row: Row) -> None:
+def append(out: Path, row: Row) -> None:
+    """Write down a row when it is measured."""
     with out.open("a", encoding="utf-8") as rows:
         rows.write(json.dumps(row) + "\n")
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from headstart.core import Batch, InputError, Net, Source
-from headstart.keeping import Checkpoint, Settings
+from headstart.descent import CLIP, Descent
+from headstart.freezing import learners
+from headstart.keeping import Checkpoint, Progress, Settings
 from headstart.methods.method import Criterion, Method, View, target_loss
 from headstart.train import OutOfTime, fit, gains_from_bfloat16, predict_logits
 
@@ -314,3 +316,26 @@ def test_every_batch_brings_as_many_cases_of_the_second_domain_and_each_of_them_
     plain = Seeing(steps=6)
     fit(plain, plain.build(Source("s"), features=None, y=y, classes=2, seed=0), x, y, seed=0, unlabelled=other[:8], settings=Settings(batch=16, micro=5))
     assert all(torch.equal(a, b) for (a, _, _), (b, _, _) in zip(method.seen, plain.seen, strict=True))
+
+
+def test_tensors_that_change_their_multiples_step_as_if_each_were_a_group() -> None:
+    """Of four tensors two share a rate, then other two; AdamW of PyTorch, a group for each, is the reference."""
+    method = Plain(steps=6)
+    x, y = data(16)
+    nets = [method.build(Source("s"), features=None, y=y, classes=2, seed=0) for _ in range(2)]
+    who, names = learners(nets[0], method), [name for name, _ in nets[1].named_parameters()]
+    descent, state = Descent(who, method, {}), Progress()
+    plain = torch.optim.AdamW([{"params": [p], "weight_decay": method.weight_decay * (p.ndim > 1)} for p in nets[1].parameters()], lr=0.0, fused=True)
+    for step in range(method.steps):
+        state.step = step
+        state.multiples = {} if step < 2 else {names[0]: 0.5, names[4]: 0.5} if step < 4 else {names[0]: 0.5, names[1]: 2.0}
+        for net in nets:
+            net.zero_grad()
+            functional.cross_entropy(net.eval()(torch.from_numpy(x).float()), torch.from_numpy(y)).backward()
+        for name, group in zip(names, plain.param_groups, strict=True):
+            group["lr"] = 1e-2 * state.multiples.get(name, 1.0) * method.schedule(step, method.steps)[0]
+        nn.utils.clip_grad_norm_(nets[1].parameters(), CLIP)
+        plain.step()
+        descent.step(nets[0], [1e-2] * 4, state)
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+    assert len(descent.optimiser.param_groups) < len(names)

@@ -191,8 +191,7 @@ class _Table:
             torch.default_generator.manual_seed(self.seed)
             net = method.build(self.source, features=self.views.array(final)[rows], y=y, classes=0, seed=self.seed)
         x = self.views.array(method.view(self.source))[rows]
-        reduced = self.views.engine(self.source).endswith("-bf16")  # why: as alone, what was stored in bfloat16 may be trained on in it
-        net, _ = fit(method, net, x, y, seed=self.seed, reduced=reduced, deadline=deadline, settings=self.settings)
+        net, _ = fit(method, net, x, y, seed=self.seed, deadline=deadline, settings=self.settings)
         linear = _linear(net)
         with torch.no_grad():
             for at, (centre, spread) in zip(places(method.parts), units, strict=True):

@@ -48,7 +48,7 @@ class DANN(Deep):
 
 
 @dataclass(frozen=True)
-class BSP(Deep):
+class BSP(DANN):
     """DANN that also keeps the largest singular values of either domain's features small (Chen et al. 2019, sec. 3.3).
 
     Repairs what DANN repairs; an adversary strengthens the few directions that transfer best at the cost of those that tell classes apart: this holds it back.
@@ -65,20 +65,12 @@ class BSP(Deep):
     paper: ClassVar[str] = "Chen et al. 2019, Transferability vs. discriminability: batch spectral penalization for adversarial domain adaptation"
     limits: ClassVar[str] = "those of DANN; looks at one batch, whose largest singular value is mostly its mean"
 
-    rate: float = knob(GENTLE, low=2e-4, high=3e-3, log=True)
-    steps: int = knob(AGAINST, choices=(100, 200, 600))
-    strength: float = knob(1.0, choices=(0.1, 0.3, 1.0))
     weight: float = knob(1e-5, choices=(1e-6, 1e-5, 1e-4))
     k: int = knob(1, choices=(1, 2, 4))
 
-    def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
-        return nn.ModuleDict({"critic": critic(self.width)})
-
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
-        strength = self.strength * ramp(batch.progress)
-        fs, ft = (reversed_gradient(f, strength) for f in (seen.fs, seen.ft))
         spectra = largest_squares(seen.fs, self.k) + largest_squares(seen.ft, self.k)
-        return {"critic": told_apart(built(net, "critic"), fs, ft), "large singular values": self.weight * spectra}
+        return {**super().nearing(net, batch, seen), "large singular values": self.weight * spectra}
 
 
 def largest_squares(features: Tensor, k: int) -> Tensor:

@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 class Deep(Tuned):
     """Train a bottleneck and a head, and the stages above a cut if there are any, on labelled cases of one domain and unlabelled ones of another.
 
-    By default the cut is the source's last: the network is frozen, its pooled features are in the store, and two layers learn in a second or two on two cores.
+    By default the cut is the source's last: the network is frozen, its pooled features are in the store, and two layers learn within a second on two cores.
     What separates domains often lies in stages further down; with ``depth`` they learn as well, for the price of running them forward and back.
 
     Parameters
