@@ -242,6 +242,8 @@ def test_of_many_cases_with_many_columns_some_of_each_class_choose_the_stages_an
     assert RidgeOnStages(cases=59).fit(X, y, widths=widths).path_ != RidgeOnStages(cases=60).fit(X, y, widths=widths).path_  # of 60 columns all cases choose
     assert np.allclose(few.predict_proba(X), RidgeLOO().fit(X[:, few.kept_], y).predict_proba(X[:, few.kept_]))
     assert few.path_ == RidgeOnStages(cases=50).fit(X, y, widths=widths).path_
+    with pytest.raises(InputError, match=r"^cases=1 cannot choose stages, as one is always left out. Give two or more.$"):
+        RidgeOnStages(cases=1).fit(X, y, widths=widths)
 
 
 @pytest.mark.parametrize("kind", ["fourier", "nystroem"])

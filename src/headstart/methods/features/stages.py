@@ -191,6 +191,8 @@ def taken(Z: np.ndarray, Y: np.ndarray, weights: np.ndarray, widths: Any, *, mos
 
 def _looked_at(X: np.ndarray, codes: np.ndarray | None, *, most: int, seed: int) -> np.ndarray:
     """Return the rows of X (n, d) by which stages are chosen: all, or of many cases with many columns so many, of every class its share."""
+    if most < 2:
+        raise InputError(f"cases={most} cannot choose stages, as one is always left out. Give two or more.")
     if min(X.shape) <= most:
         return np.arange(len(X))
     return np.sort(resample(np.arange(len(X)), replace=False, n_samples=most, stratify=codes, random_state=seed))
