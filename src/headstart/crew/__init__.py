@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import distributed as dist
@@ -59,10 +60,11 @@ def together() -> Iterator[int]:
     try:
         yield dist.get_world_size()
     finally:
-        if not deck.busy:  # why: those who wait for another word than this one would never hear it; they end when this process does
-            with contextlib.suppress(InputError, RuntimeError):
+        with contextlib.suppress(InputError, RuntimeError):
+            if not deck.busy:  # why: those who wait for another word than this one would never hear it; they end when the group does
                 say(None)
-                dist.destroy_process_group()
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
 
 
 def ready(settings: Settings) -> None:
@@ -87,6 +89,10 @@ def _join() -> None:
         raise InputError("This PyTorch cannot talk to other processes. Run without torchrun, or install another build.")
     from torch.distributed.distributed_c10d import PrefixStore  # why here: a build that cannot talk has neither
     from torch.distributed.rendezvous import rendezvous
+
+    # why: its defaults hold the group that is there when it is first imported. A held group's threads never end, and one that frees a tensor while Python
+    # ends aborts the process
+    import_module("torch.distributed.nn.functional")
 
     try:
         store, rank, number = next(iter(rendezvous("env://", timeout=JOIN)))
