@@ -55,7 +55,8 @@ class MCD(Deep):
     """Let two classifiers disagree on the target as much as they can, and features make them agree, in one step by a reversed gradient (Saito et al. 2018).
 
     Repairs target cases that lie near the boundary, where two classifiers that are both right on the source part. The paper takes turns: one step of the
-    classifiers, four of the features; the reversed gradient takes both steps at once, which it names as a possibility. The first classifier is served.
+    classifiers, four of the features; the reversed gradient takes both steps at once, which it names as a possibility. The two have one form, and the second
+    starts from random weights; the first is served.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class MCD(Deep):
     strength: float = knob(1.0, choices=(0.3, 1.0, 3.0))
 
     def scaffold(self, source: Source, body: nn.Sequential, *, features: np.ndarray | None, y: np.ndarray, classes: int) -> nn.ModuleDict | None:
-        return nn.ModuleDict({"second": second(self.width, classes=classes)})
+        return nn.ModuleDict({"second": nn.Linear(self.width, classes)})
 
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         other, theirs = built(net, "second"), reversed_gradient(seen.ft, self.strength * ramp(batch.progress))
