@@ -64,7 +64,13 @@ def after(ground: Ground, one: Tried, fitted: Fitted) -> Features:
 
 
 def distance(ground: Ground, features: Features, labels: np.ndarray | None) -> Distance:
-    """Return how far apart the domains lie in those features, as a whole and class by class; ``labels`` (m,) are the target's classes as predicted."""
+    """Return how far apart the domains lie in those features, as a whole and class by class.
+
+    ``labels`` (m,) are the target's classes as predicted; where one is known, and may be learned from, it counts instead.
+    """
+    if labels is not None:
+        labels = labels.copy()
+        labels[np.searchsorted(ground.domains.target, ground.domains.known)] = ground.domains.y[ground.domains.known]
     with one_thread():
         both = pool(features.target, features.source, seed=ground.seed, most=MOST)
         told, spread = classifier_test(both, permutations=199), permutation_test(mmd, both, permutations=199)

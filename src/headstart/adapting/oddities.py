@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 
 from headstart.adaptation import Side, Warned
 from headstart.adapting.choosing import codes
+from headstart.adapting.domains import Domains
 from headstart.adapting.ground import Ground
 from headstart.adapting.trying import Tried
 from headstart.core import Task
@@ -40,6 +41,17 @@ def identical(sides: Sequence[Side], auc: tuple[float, float], p: float, mmd_p: 
     return ""
 
 
+def repeated(domains: Domains) -> str:
+    """Say that there is nothing to do where every target case lies in the source, and each known label is the one that it has there.
+
+    Domains that no test tells apart may still label alike cases otherwise, which labels of the target show; so those are no reason here.
+    """
+    source = {domains.digests[i]: domains.y[i] for i in domains.source}
+    if not all(domains.digests[i] in source for i in domains.target) or any(source[domains.digests[i]] != domains.y[i] for i in domains.known):
+        return ""
+    return f"Every case of {domains.names[-1]} lies in the source, by its content, with the same label where it has one: there is nothing to adapt to."
+
+
 def of_sides(task: Task, sides: Sequence[Side]) -> list[Warned]:
     """Return what the counts alone tell: small domains, rare classes, cases that lie in both domains."""
     out = []
@@ -51,7 +63,7 @@ def of_sides(task: Task, sides: Sequence[Side]) -> list[Warned]:
         if rare:
             out.append(Warned("imbalance", f"In {side.name} fewer than {RARE:.0%} of the cases are {', '.join(rare)}.", tuple(rare)))
     target = sides[-1]
-    if 0 < target.shared < target.n:
+    if target.shared and (target.shared < target.n or target.labelled):
         out.append(Warned("shared cases", f"{target.shared} of {target.n} cases of {target.name} lie in the source too, by their content."))
     return out
 

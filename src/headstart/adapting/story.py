@@ -45,7 +45,7 @@ def story(ground: Ground, asked: Asked, warned: Sequence[Warned]) -> Adaptation:
     if apart is not None:
         ground.observer.say(f"The domains lie apart: a classifier tells them with AUC {apart.auc.value:.3f} (p = {apart.auc_p:.3f}).")
     odd = [*warned, *oddities.of_sides(domains.task, sides), *oddities.of_channels(ground)]
-    same = _alike(sides, apart) if asked.labels == "none" else ""
+    same = _alike(sides, apart) if asked.labels == "none" else oddities.repeated(domains)
     chosen = nothing_to_do(reference, same, margin=asked.margin) if same else _chosen(ground, trials, reference, network, asked)
     return findings(
         Outcome(ground, trials, reference, chosen, network, networks, first, apart, tuple(odd)), asked.labels, asked.read_labels, asked.command, asked.data

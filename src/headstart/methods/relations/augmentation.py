@@ -28,6 +28,7 @@ def augmented(z: np.ndarray, *, target: bool) -> np.ndarray:
 class _Augmented(Mapped):
     needs_target_labels: ClassVar[bool] = True
     scales_over_both: ClassVar[bool] = False  # why: features of one domain are 0 in the other by construction
+    gives_components: ClassVar[bool] = True  # why: divided by its own deviation, a copy that is mostly 0 would pay less for its weights than the shared one
 
     def __init__(self, estimator: Any = None) -> None:
         self.estimator = estimator

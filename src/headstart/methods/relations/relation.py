@@ -28,8 +28,8 @@ class Training(NamedTuple):
 def default_head(method: Any) -> Any:
     """Return ridge with exact leave-one-out over its penalties: for classes this package's, for numbers scikit-learn's on standardised features.
 
-    Features are standardised by their deviations over both domains. Where a method gives components, whose deviations say how much they matter, they are not
-    standardised one by one.
+    Features are standardised by their deviations over both domains. Where a method gives components or copies, whose deviations say how much they matter, they
+    are not standardised one by one.
     """
     if is_classifier(method):
         from headstart.methods.features.ridge import RidgeLOO
@@ -40,7 +40,8 @@ def default_head(method: Any) -> Any:
 
     from headstart.methods.features.scaling import LiveScaler
 
-    return make_pipeline(LiveScaler(), RidgeCV(tuple(10.0**k for k in range(-3, 7))))
+    ridge = RidgeCV(tuple(10.0**k for k in range(-3, 7)))
+    return ridge if method.gives_components else make_pipeline(LiveScaler(), ridge)
 
 
 def _gives_probabilities(method: Any) -> bool:

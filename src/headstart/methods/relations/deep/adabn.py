@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from headstart.core import Batch, Net, Source
@@ -22,7 +23,8 @@ class AdaBN(Deep):
     """Train on labelled cases with their own BatchNorm statistics, and in the end put the target's in their place (Li et al. 2018, alg. 1).
 
     Repairs another brightness, contrast or gain of channels. Only BatchNorms above the cut take part, so training starts from the nearest cut with one above;
-    the frozen stages below keep the source's. The target's statistics are means over its parts, as in "precise BatchNorm" (Wu & Johnson 2021).
+    the frozen stages below keep the source's. The target's statistics are those of all its cases, in whatever order: means over its parts, as in "precise
+    BatchNorm" (Wu & Johnson 2021), with the parts' means' own variance.
 
     Parameters
     ----------
@@ -52,15 +54,38 @@ class AdaBN(Deep):
 
 
 def take_statistics(body: nn.Module, parts: Iterable[Tensor]) -> None:
-    """Put into every BatchNorm the means of mean and variance over the parts (k, ...) that pass through ``body``, which stays in evaluation mode."""
+    """Put into every BatchNorm mean and variance over all cases of the parts (k, ...) that pass through ``body``, which stays in evaluation mode.
+
+    On its way a part is normalised by its own statistics, as a batch is in training. Means of the parts' variances would lack what lies between parts, which is
+    much where cases come sorted by class.
+    """
     norms = [m for m in body.modules() if isinstance(m, BATCHNORM)]
-    momenta = [m.momentum for m in norms]
+    seen = [_Moments() for _ in norms]
+    hooks = [norm.register_forward_pre_hook(one.see) for norm, one in zip(norms, seen, strict=True)]
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # why: PyTorch then takes the mean over all batches
         norm.train()
     for part in parts:
         body(part)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for norm, one, hook in zip(norms, seen, hooks, strict=True):
+        hook.remove()
         norm.eval()
+        norm.reset_running_stats()  # why: what the parts left there is theirs alone
+        if one.n > 1 and norm.running_mean is not None and norm.running_var is not None:
+            mean = one.total / one.n
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_((one.squares - one.n * mean.square()).clamp_min(0.0) / (one.n - 1))
+
+
+@dataclass
+class _Moments:
+    """How many values of each channel a norm was given, their sums and those of their squares, (channels,) each."""
+
+    n: int = 0
+    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def see(self, norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        values = given[0].detach().double().transpose(0, 1).flatten(1)
+        self.n += values.shape[1]
+        self.total = self.total + values.sum(dim=1)
+        self.squares = self.squares + values.square().sum(dim=1)

@@ -1,4 +1,4 @@
-"""No adaptation: the same net, steps and rates on labelled cases alone, which is what every other method is measured against."""
+"""No adaptation: the same net, steps and rates on labelled cases alone, scaled by these alone, which is what every other method is measured against."""
 
 from __future__ import annotations
 
