@@ -118,7 +118,7 @@ def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> f
     """Return the factor on decisions that minimises log loss against Platt's smoothed targets.
 
     Smoothing, (n_k + 1) / (n_k + 2) for the own class of a case (Platt 1999, eq. 1.9) and the rest in equal parts for the others, keeps the factor finite where
-    leave-one-out made no mistake. With n_k + c in the divisor, as if every class were as likely as a case of it, 20 classes of 7 cases would be .3 sure at most.
+    leave-one-out made no mistake. With n_k + c in the divisor 20 classes of 7 cases would be .3 sure at most.
     """
     n_k = np.bincount(codes)[codes].astype(float)
     c = decision.shape[1]
