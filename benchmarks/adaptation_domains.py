@@ -37,6 +37,7 @@ from adaptation_rivals import LOGISTIC, MATCHED, NET, SAME, SVC, Contestant, Wor
 from headstart.channels import is_dead
 from headstart.core import Backbone, ColumnInput, Net, Source
 from headstart.methods.features import RidgeLOO
+from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations import RELATIONS
 from headstart.methods.relations.deep import DEEP, Deep, OwnStatistics, SourceFree, SourceOnly
 
@@ -50,6 +51,13 @@ OTHER_FIRST = 1  # seeds of methods that have no counterpart here
 Row = dict[str, Any]
 
 
+class ScaledOverBoth(SourceOnly):
+    """Source only, but with features divided by their deviations over both domains, as all that see the target have them."""
+
+    name = "source-only, scaled over both"
+    needs = frozenset({UNLABELLED})
+
+
 def ours(fields: dict[str, float]) -> list[Contestant]:
     """Every method of this package with its default head, and the baselines under every head; trained ones with those ``fields``."""
     heads: dict[str, Callable[[], Any]] = {SAME: RidgeLOO, SVC: KernelSVC, LOGISTIC: lambda: LogisticRegression(max_iter=1000)}
@@ -60,7 +68,12 @@ def ours(fields: dict[str, float]) -> list[Contestant]:
     )
     for name, kind in RELATIONS.items():
         found.append(Contestant(name, "headstart", SAME, "few" if kind.needs_target_labels else "closed", partial(_related, kind)))
-    for trained in (SourceOnly, OwnStatistics, *(kind for kind in DEEP.values() if "copies" not in kind.needs)):  # why: bare features have no copies
+    for trained in (
+        SourceOnly,
+        ScaledOverBoth,
+        OwnStatistics,
+        *(kind for kind in DEEP.values() if "copies" not in kind.needs),
+    ):  # why: bare features have no copies
         found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained, fields)))
     return found
 

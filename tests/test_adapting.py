@@ -6,7 +6,8 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import headstart as hs
 from headstart.adaptation import SOURCE_ONLY, Adaptation
 from headstart.adapting import differences, trying
+from headstart.adapting.ground import Ground
 from headstart.adapting.strangers import strangers
 from headstart.methods.features import RidgeLOO
 from headstart.terminal import write_report
@@ -141,6 +143,19 @@ def test_identical_domains_leave_nothing_to_do(moved: tuple[hs.Task, hs.Task]) -
     assert another.verdict.why.startswith("No test tells the domains apart")
 
 
+def test_a_target_that_is_the_source_leaves_nothing_to_do_with_labels_too_unless_they_differ(moved: tuple[hs.Task, hs.Task]) -> None:
+    source, _ = moved
+    y = [label if i % 2 else None for i, label in enumerate(source.target.y or ())]
+    some = dataclasses.replace(source, target=dataclasses.replace(source.target, y=y))
+    found = hs.adapt(source, some, budget=BUDGET, seed=0, target_labels="some")
+    assert (found.verdict.decision, found.shipped) == ("nothing to do", SOURCE_ONLY)
+    assert found.verdict.why.endswith("with the same label where it has one: there is nothing to adapt to.")
+    turned = [label and NAMES[(NAMES.index(str(label)) + 1) % 3] for label in y]
+    other = hs.adapt(source, dataclasses.replace(some, target=dataclasses.replace(some.target, y=turned)), budget=BUDGET, seed=0, target_labels="some")
+    assert other.verdict.method == "test"
+    assert any(w.kind == "shared cases" and w.words.startswith("120 of 120 cases") for w in other.warned)
+
+
 def test_some_target_labels_make_the_verdict_a_test(moved: tuple[hs.Task, hs.Task]) -> None:
     source, target = moved
     y = [label if i % 2 else None for i, label in enumerate(target.target.y or ())]
@@ -152,6 +167,17 @@ def test_some_target_labels_make_the_verdict_a_test(moved: tuple[hs.Task, hs.Tas
     assert found.verdict.interval[0] > 0.1
     assert found.candidate("easyadapt") is not None
     assert all(c.measured for c in found.candidates if c.level == "relation" and c.status == "complete")
+
+
+def test_how_far_a_class_lies_apart_is_told_by_known_labels_before_predicted_ones() -> None:
+    y, task = np.array([0] * 12 + [1] * 12 + [0, 1, 1]), SimpleNamespace(labels=("ant", "bee"))
+    domains = SimpleNamespace(y=y, classes=2, target=np.arange(24, 27), known=np.array([25]), task=task)
+    x = np.random.default_rng(0).normal(size=(27, 2))
+    features = differences.Features(x[:24], x[24:], np.arange(24), "as they are")
+    predicted = np.zeros(3, dtype=np.intp)
+    found = differences.distance(cast(Ground, SimpleNamespace(domains=domains, seed=0)), features, predicted)
+    assert [c.n_target for c in found.classes] == [2, 1]
+    assert predicted.tolist() == [0, 0, 0]
 
 
 def refused(*given: Any, **more: Any) -> str:
