@@ -54,7 +54,7 @@ Row = dict[str, Any]
 class ScaledOverBoth(SourceOnly):
     """Source only, but with features divided by their deviations over both domains, as all that see the target have them."""
 
-    name = "source-only, scaled over both"
+    name = "source-only scaled over both"
     needs = frozenset({UNLABELLED})
 
 
@@ -68,12 +68,8 @@ def ours(fields: dict[str, float]) -> list[Contestant]:
     )
     for name, kind in RELATIONS.items():
         found.append(Contestant(name, "headstart", SAME, "few" if kind.needs_target_labels else "closed", partial(_related, kind)))
-    for trained in (
-        SourceOnly,
-        ScaledOverBoth,
-        OwnStatistics,
-        *(kind for kind in DEEP.values() if "copies" not in kind.needs),
-    ):  # why: bare features have no copies
+    able = [kind for kind in DEEP.values() if "copies" not in kind.needs]  # why: bare features have no copies
+    for trained in (SourceOnly, ScaledOverBoth, OwnStatistics, *able):
         found.append(Contestant(trained.name, "headstart", NET, "trained", partial(_deep, trained, fields)))
     return found
 
