@@ -29,6 +29,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
     balanced : every class weighs the same, in the fit and in the choice of alpha; the metric of this package is balanced accuracy
     each : divide each feature by its own deviation. ``False``: all by the root mean square of the deviations, for features whose deviations say how much
         they matter, such as principal components, of which the last would be rounding blown up
+    smoothing : how much less than sure probabilities are asked to be, see :func:`sharpness`; 2 as in Platt 1999, with which they are right as often as they say
 
     Attributes
     ----------
@@ -48,10 +49,11 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
     ['a', 'b']
     """
 
-    def __init__(self, *, alphas: tuple[float, ...] = ALPHAS, balanced: bool = True, each: bool = True) -> None:
+    def __init__(self, *, alphas: tuple[float, ...] = ALPHAS, balanced: bool = True, each: bool = True, smoothing: float = 2.0) -> None:
         self.alphas = alphas
         self.balanced = balanced
         self.each = each
+        self.smoothing = smoothing
 
     def fit(self, X: Any, y: Any, weights: Any = None, beside: Any = None) -> RidgeLOO:
         """Fit on X (n, d) and y (n,); ``weights`` (n,) of cases, positive, enter the fit and the left-out error.
@@ -75,7 +77,7 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
             best = max(range(len(self.alphas)), key=lambda i: (-self.path_[i], self.alphas[i]))
             self.alpha_ = float(self.alphas[best])
             self.loo_decision_ = Y - residuals[best]
-            self.sharpness_ = sharpness(self.loo_decision_, codes, weights)
+            self.sharpness_ = sharpness(self.loo_decision_, codes, weights, smoothing=self.smoothing)
             coef, intercept = path.solve(self.alpha_)
             self.coef_ = coef / self.scale_
             self.intercept_ = intercept - self.coef_ @ self.mean_
@@ -114,16 +116,16 @@ class RidgeLOO(ClassifierMixin, BaseEstimator):
         return most
 
 
-def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> float:
-    """Return the factor on decisions that minimises log loss against Platt's smoothed targets.
+def sharpness(decision: np.ndarray, codes: np.ndarray, weights: np.ndarray, *, smoothing: float = 2.0) -> float:
+    """Return the factor on decisions (n, c) that minimises log loss against smoothed targets.
 
-    Smoothing, (n_k + 1) / (n_k + 2) for the own class of a case (Platt 1999, eq. 1.9) and the rest in equal parts for the others, keeps the factor finite where
-    leave-one-out made no mistake. With n_k + c in the divisor 20 classes of 7 cases would be .3 sure at most.
+    They are (n_k + 1) / (n_k + smoothing) for the own class of a case (Platt 1999, eq. 1.9, with 2) and the rest in equal parts for the others, which keeps the
+    factor finite where leave-one-out made no mistake. With c in place of 2, as is often written for c classes, 20 classes of 7 cases would be .3 sure at most.
     """
     n_k = np.bincount(codes)[codes].astype(float)
     c = decision.shape[1]
-    targets = np.repeat((1.0 / ((n_k + 2.0) * max(1, c - 1)))[:, None], c, axis=1)
-    targets[np.arange(len(codes)), codes] = (n_k + 1.0) / (n_k + 2.0)
+    targets = np.repeat(((smoothing - 1.0) / ((n_k + smoothing) * max(1, c - 1)))[:, None], c, axis=1)
+    targets[np.arange(len(codes)), codes] = (n_k + 1.0) / (n_k + smoothing)
 
     below = decision - decision.max(axis=1, keepdims=True)
     own = float(weights @ (targets * below).sum(axis=1))  # targets sum to 1, so that the log of the softmax's divisor counts once for each case

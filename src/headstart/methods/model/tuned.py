@@ -98,11 +98,14 @@ def walked(body: nn.Sequential, x: Tensor) -> list[Tensor]:
 
 
 def probed(features: np.ndarray | None, y: np.ndarray, *, classes: int) -> nn.Linear:
-    """Return the linear head of a probe on final features (n, d), in closed form: so that training starts where a frozen source ends."""
+    """Return the linear head of a probe on final features (n, d), in closed form: so that training starts where a frozen source ends.
+
+    Its logits are smaller than those of a served probe: from one as sure as it is right, ten adaptation methods had 2 points less right on ten pairs (LOG.md).
+    """
     if features is None:
         raise ValueError("this method starts from a probe: the final features of the training cases are needed")
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, features.shape[1], max(1, classes))
-    weight, bias = RidgeLOO().fit(features, y).linear() if classes else _ridge(features, y)
+    weight, bias = RidgeLOO(smoothing=float(classes)).fit(features, y).linear() if classes else _ridge(features, y)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
         linear.bias.copy_(torch.from_numpy(bias))

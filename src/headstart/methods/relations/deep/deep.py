@@ -20,6 +20,7 @@ from headstart.methods.needs import UNLABELLED
 from headstart.methods.relations.deep.bottleneck import Bottleneck
 
 WIDTH = 400  # features, at which the bottleneck learns at the rate itself
+QUIET = 0.1  # of a probe's logits, where training starts: a head that is sure before the domains have met is heard too much (LOG.md)
 BODY = 0.1  # of the rate, in the stages of the source: a tenth, as in Ganin et al. 2016, sec. 5.2.2, and all that followed
 
 
@@ -72,7 +73,7 @@ class Deep(Tuned):
         bottleneck = Bottleneck.over(features, width=self.width, beside=beside if UNLABELLED in self.needs else None)
         with torch.no_grad():
             behind = bottleneck(torch.from_numpy(np.asarray(features, dtype=np.float32))).double().numpy()
-        head = nn.Sequential(OrderedDict(bottleneck=bottleneck, linear=probed(behind, y, classes=classes)))
+        head = nn.Sequential(OrderedDict(bottleneck=bottleneck, linear=_quietly(probed(behind, y, classes=classes), classes=classes)))
         return Net(body, head, self.scaffold(source, body, features=features, y=y, classes=classes))
 
     def rates(self, stages: int, progress: float) -> list[float]:
@@ -97,6 +98,15 @@ class Deep(Tuned):
     @abstractmethod
     def nearing(self, net: Net, batch: Batch, seen: Seen) -> dict[str, Tensor]:
         """Return what is minimised besides the loss of the labels, term by term."""
+
+
+def _quietly(linear: nn.Linear, *, classes: int) -> nn.Linear:
+    """Return the head with logits a tenth as large; of numbers as it is."""
+    if classes:
+        with torch.no_grad():
+            linear.weight.mul_(QUIET)
+            linear.bias.mul_(QUIET)
+    return linear
 
 
 def cuts(source: Source) -> list[int]:
