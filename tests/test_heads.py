@@ -257,6 +257,21 @@ def test_ridge_probabilities_are_calibrated_on_fresh_cases(classes):
     assert abs(proba.max(axis=1).mean() - np.mean(model.predict(X[500:]) == y[500:])) < 0.05
 
 
+def test_ridge_is_as_sure_as_it_is_right_of_many_classes_with_few_cases_each():
+    rng = np.random.default_rng(0)
+    means = 2.0 * rng.normal(size=(20, 10))
+    X, y = means[np.arange(160) % 20] + rng.normal(size=(160, 10)), np.arange(160) % 20
+    fresh = means[np.arange(2000) % 20] + rng.normal(size=(2000, 10))
+    apart = {}
+    for smoothing in (2.0, 20.0):
+        p = RidgeLOO(smoothing=smoothing).fit(X, y).predict_proba(fresh)
+        right = float(np.mean(p.argmax(axis=1) == np.arange(2000) % 20))
+        apart[smoothing] = abs(float(p.max(axis=1).mean()) - right)
+    assert right > 0.8
+    assert apart[2.0] < 0.2
+    assert apart[20.0] > 0.4
+
+
 def test_ridge_stays_finite_and_unsure_of_little_data_without_a_mistake():
     X = np.array([[0.0], [0.1], [10.0], [10.1]])
     top = RidgeLOO().fit(X, [0, 0, 1, 1]).predict_proba(X).max(axis=1)

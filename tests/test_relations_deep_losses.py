@@ -16,6 +16,7 @@ from deep_worlds import columns, spurious
 from headstart.contract_method import check_method
 from headstart.core import Net, Source
 from headstart.learner import moved
+from headstart.methods.model.tuned import probed
 from headstart.methods.relations.deep import CDAN, DEEP, SHOT, TENT, AdaBN, OwnStatistics, SourceOnly
 from headstart.methods.relations.deep.adabn import take_statistics
 from headstart.methods.relations.deep.cdan import MOST, Crossing
@@ -132,6 +133,16 @@ def test_batchnorm_takes_mean_and_variance_of_all_the_targets_cases_however_they
     assert torch.allclose(norm.running_mean, x.mean(dim=0), atol=1e-5)  # type: ignore[arg-type]
     assert torch.allclose(norm.running_var, x.var(dim=0), atol=1e-4)  # type: ignore[arg-type]
     assert (norm.momentum, norm.training) == (0.1, False)
+
+
+def test_training_begins_from_a_tenth_of_the_probes_logits_and_for_numbers_from_the_probe() -> None:
+    xs, ys, _, _ = spurious(seed=1, n=90)
+    for y, classes, factor in ((ys, 3, 0.1), (xs[:, 0], 0, 1.0)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            head = SourceOnly().build(columns(20), features=xs, y=y, classes=classes, seed=0).head
+        behind = head.get_submodule("bottleneck")(torch.from_numpy(xs).float()).detach().double().numpy()
+        assert torch.allclose(head.get_submodule("linear").weight, factor * probed(behind, y, classes=classes).weight, atol=1e-6)
 
 
 def fitted() -> tuple[Net, np.ndarray]:
