@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from headstart.contract_method import ContractError, check_method, tiny_source
+from headstart.contract_method import CLASSES, ContractError, World, check_method, tiny_source
 from headstart.core import Batch, Net, Preprocess, Source
 from headstart.methods import METHODS, FineTune, Method
 from headstart.methods.method import Criterion
 from headstart.methods.model.layers import restart
+from headstart.methods.needs import unmet
 from headstart.methods.relations.deep import DEEP, Deep, SourceOnly
 from headstart.methods.scratch import Scratch
 from headstart.modality.cutting import cut
 from headstart.modality.families import TIMM
 from headstart.modality.language import from_config
+from headstart.train import predict_logits
 
 TUNERS = [m for methods in METHODS.values() for m in methods if issubclass(m, Method) and m is not Scratch]
 
@@ -59,6 +62,18 @@ def test_every_method_of_two_domains_obeys_it_on_final_features_and_from_a_cut(m
 @pytest.mark.parametrize("method", [m for m in TUNERS if "depth" in {f.name for f in dataclasses.fields(m)}], ids=lambda m: m.name)
 def test_every_method_obeys_it_from_the_input_as_well(method: type[Method]) -> None:
     check_method(method(depth=2), tiny_source())  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("method", [*TUNERS, *DEEPS], ids=lambda m: m.name)
+def test_every_method_trains_where_a_class_has_no_case(method: type[Method]) -> None:
+    given, source = method(), tiny_source()
+    world = World.of(given, source, classes=CLASSES - 1)
+    if unmet(given, source, classes=CLASSES, unlabelled=True):
+        return
+    said = predict_logits(world.trained(given), world.x)
+    assert said.shape == (len(world.x), CLASSES)
+    assert np.isfinite(said).all()
+    assert not issubclass(method, Deep) or not (said.argmax(axis=1) == CLASSES - 1).any()
 
 
 def test_the_baseline_obeys_it() -> None:

@@ -105,7 +105,7 @@ def probed(features: np.ndarray | None, y: np.ndarray, *, classes: int) -> nn.Li
     if features is None:
         raise ValueError("this method starts from a probe: the final features of the training cases are needed")
     linear: nn.Linear = nn.utils.skip_init(nn.Linear, features.shape[1], max(1, classes))
-    weight, bias = RidgeLOO(smoothing=float(classes)).fit(features, y).linear() if classes else _ridge(features, y)
+    weight, bias = _classified(features, y, classes=classes) if classes else _ridge(features, y)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
         linear.bias.copy_(torch.from_numpy(bias))
@@ -132,6 +132,14 @@ def is_norm(module: nn.Module) -> bool:
     (True, False)
     """
     return "norm" in type(module).__name__.lower()
+
+
+def _classified(features: np.ndarray, y: np.ndarray, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (c, d) and biases (c,) of logits; a class without a case is as unlikely for every input as least squares to -1 makes it."""
+    head = RidgeLOO(smoothing=float(classes)).fit(features, y)
+    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, -head.sharpness_)
+    weight[head.classes_], bias[head.classes_] = head.linear()
+    return weight, bias
 
 
 def _ridge(features: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
