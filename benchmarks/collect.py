@@ -69,7 +69,7 @@ def tested(candidate: Candidate, views: Views, target: pool.Target) -> dict[str,
     fitted = learn(candidate, views, target.train, target.y, classes=classes, seed=SEED, groups=target.groups)
     output = fitted.output(np.asarray(views.array(candidate.view)[target.test]))
     truth = target.y[target.test]
-    return {"score": score(truth, output, classes=classes), "interval": interval_of_test(truth, output.argmax(axis=1), seed=SEED)}
+    return {"score": score(truth, output, classes=classes), "interval": interval_of_test(truth, output.argmax(axis=1))}
 
 
 def measure(target: pool.Target, source: Source, views: Views) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from headstart.activations.store import Store
 from headstart.contract_method import tiny_source
-from headstart.core import Backbone, InputError, Preprocess, Source
+from headstart.core import Backbone, InputError, Net, Preprocess, Source
 from headstart.keeping import Settings
 from headstart.learner import Candidate, learn
 from headstart.methods import CutMix, FineTune, FineTuneViews, MixUp
@@ -75,6 +76,21 @@ def test_predictions_look_at_no_copy_and_copies_are_not_held_in(tmp_path: Path) 
     assert FineTuneViews().served(source) == FineTune().view(source)
     with pytest.raises(InputError, match=r"Copies of a case would lie among those held in, and stop the training for what it knows\. Leave held_in out\."):
         bits(FineTuneViews(copies=1, steps=2), views, y, source, settings=Settings(held_in=0.2))
+
+
+def test_what_starts_from_a_probe_has_not_seen_the_cases_held_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    views, y, source = world(tmp_path)
+    seen: list[tuple[int, int]] = []
+    real = FineTune.build
+
+    def build(self: FineTune, source: Source, **given: Any) -> Net:
+        seen.append((len(given["features"]), len(given["y"])))
+        return real(self, source, **given)
+
+    monkeypatch.setattr(FineTune, "build", build)
+    bits(FineTune(steps=2), views, y, source, settings=Settings(held_in=0.25))
+    bits(FineTune(steps=2), views, y, source)
+    assert seen == [(18, 18), (24, 24)]
 
 
 def test_what_has_no_rows_and_columns_is_not_cut() -> None:

@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from headstart.contract_method import tiny_source
 from headstart.core import InputError, Net
+from headstart.keeping import Settings
 from headstart.methods import L2SP, Gradual, OneCycle
 from headstart.rate_finder import RateFound, find_rate, rate_at, valley
 from headstart.train import fit
@@ -84,6 +85,12 @@ def planted() -> tuple[RateFound, Net, Net]:
     net = line()
     before = copy.deepcopy(net)
     return find_rate(Gradual(until=0.01), net, x, x[:, 0].astype(np.float64), seed=0), net, before
+
+
+def test_micro_batches_do_not_count_as_steps_of_a_sweep() -> None:
+    x = np.linspace(-2, 2, 32, dtype=np.float32)[:, None]
+    parts = find_rate(Gradual(until=0.01), line(), x, x[:, 0].astype(np.float64), seed=0, settings=Settings(micro=8))
+    assert parts == planted()[0]
 
 
 def test_the_suggestion_lies_where_the_planted_loss_falls() -> None:

@@ -48,6 +48,28 @@ def test_shares_that_are_whole_cost_what_codes_cost(smoothing: float) -> None:
     assert float(whole) == pytest.approx(float(target_loss(output, y, criterion, smoothing=smoothing)["cross entropy"]), rel=1e-5)
 
 
+@pytest.mark.parametrize("focus", [0.0, 1e-9])
+def test_smoothing_asks_the_same_of_every_case_whatever_its_class_weighs(focus: float) -> None:
+    """A net that says what smoothing asks for has nothing to learn; weighed class by class, cases of a common class of 19 to 1 would be pulled to even odds."""
+    y = torch.tensor([0] * 19 + [1])
+    wanted = 0.9 * functional.one_hot(y, 2) + 0.05
+    output = wanted.log().requires_grad_()
+    target_loss(output, y, Criterion(torch.tensor([20 / 38, 10.0]), focus), smoothing=0.1).popitem()[1].backward()
+    assert output.grad is not None
+    assert output.grad.abs().max() < 1e-6
+
+
+def test_cases_of_a_unit_are_taught_or_held_in_together_and_no_class_loses_its_last() -> None:
+    y = np.array([0, 1] * 20 + [2])
+    units = np.append(np.arange(40) // 4, 10)
+    taught, held = Settings(held_in=0.3).split(y, torch.Generator().manual_seed(0), units)
+    assert not set(units[taught]) & set(units[held])
+    assert sorted([*taught, *held]) == list(range(41))
+    assert np.bincount(y[held]).tolist() == [6, 6]  # three whole units of two cases of each class
+    whole = Settings(held_in=0.3).split(np.linspace(0.0, 1.0, 40), torch.Generator().manual_seed(0), units[:40])
+    assert len(whole[1]) == 12
+
+
 def test_mixed_cases_and_their_targets_are_the_same_mean_of_two() -> None:
     x, y = torch.eye(4), torch.arange(4)
     torch.manual_seed(0)

@@ -116,6 +116,18 @@ def test_uncertainty_learns_a_larger_variance_for_a_task_of_pure_noise() -> None
     assert kept[0][0] > kept[0][1]
 
 
+def test_log_variances_go_far_in_the_steps_there_are() -> None:
+    method = MultiTask(depth=2, parts=(Part("easy", 0), Part("noise", 0)), balance="uncertainty")
+    x = numbers(60, 3, 8, 8)
+    with torch.no_grad():
+        features = tiny_source().backbone(x).double().numpy()
+    y = np.stack([0.01 * np.random.default_rng(4).normal(size=60), np.random.default_rng(3).normal(size=60)], axis=1)
+    kept: list[torch.Tensor] = []
+    net = method.build(tiny_source(), features=features, y=y, classes=0, seed=0)
+    fit(method, net, features_in(x), y, seed=0, keep=(100, lambda c: kept.append(c.net["scaffold.balance.log_variance"])))
+    assert kept[0][0] < -2.0  # .05 from 0 at the head's rate; its optimum is -9
+
+
 def features_in(x: torch.Tensor) -> np.ndarray:
     return np.asarray(x.numpy())
 

@@ -211,37 +211,65 @@ def interval_of_mean(fold_scores: Sequence[float], *, test_share: float, level: 
 
 
 def interval_of_test(
-    y: Sequence[int] | np.ndarray, codes: Sequence[int] | np.ndarray, *, level: float = 0.90, seed: int, draws: int = 2000
+    y: Sequence[int] | np.ndarray, codes: Sequence[int] | np.ndarray, *, groups: np.ndarray | None = None, level: float = 0.90
 ) -> tuple[float, float]:
-    """Return an interval of the balanced accuracy on a test set of independent cases.
+    """Return an interval of the balanced accuracy on a test set.
 
-    The recall of a class with r of n right is drawn from Jeffreys' posterior Beta(r + 1/2, n - r + 1/2) (Brown, Cai & DasGupta 2001), classes
-    independently, and the draws are averaged. Unlike a bootstrap it keeps its width when every case is right. It is widened to hold
-    the estimate itself, which at 0 and 1 lies outside (ibid., sec. 4.1.2). Cases of one group count as independent.
+    The mean of c recalls, of n_k cases each, spreads like the share of right ones among N = c^2 / sum 1 / n_k cases, so that Jeffreys' interval of such a share
+    is taken (Brown, Cai & DasGupta 2001), widened to hold the estimate itself, which at 0 and 1 lies outside (ibid., sec. 4.1.2). Unlike a bootstrap it keeps
+    its width when every case is right. A prior for each class by itself would pull each recall to a half: of 20 classes of 3 cases, .9 of them right, such
+    90 % intervals held 57 %, these hold 91 %.
 
-    >>> low, high = interval_of_test([0] * 20 + [1] * 20, [0] * 20 + [1] * 20, seed=0)
+    Cases of one of the ``groups`` (n,) are right or wrong together as far as they are seen to be: N is divided by how much wider the groups' sums of weighed
+    errors spread than those of as many single cases would (Kish 1965's design effect), and by the t quantile of so few groups over the normal one, both
+    squared; where all are right or all wrong, N is the number of groups. Groups themselves are independent.
+
+    >>> low, high = interval_of_test([0] * 20 + [1] * 20, [0] * 20 + [1] * 20)
     >>> low < 0.97 and high == 1.0
     True
     """
     y, codes = np.asarray(y), np.asarray(codes)
-    rng = np.random.default_rng(seed)
-    recalls = []
-    for c in np.unique(y):
-        right, n = int(np.sum(codes[y == c] == c)), int(np.sum(y == c))
-        recalls.append(rng.beta(right + 0.5, n - right + 0.5, size=draws))
+    _, places, counts = np.unique(y, return_inverse=True, return_counts=True)
+    point, n = balanced_accuracy(y, codes), len(counts) ** 2 / np.sum(1.0 / counts)
+    right = (codes == y).astype(float)
+    if groups is not None and len(np.unique(groups)) < len(y):
+        n /= _design_effect(right, places, counts, groups, n, level=level)
     tail = (1.0 - level) / 2.0
-    low, high = np.quantile(np.mean(recalls, axis=0), [tail, 1.0 - tail])
-    point = balanced_accuracy(y, codes)
+    low, high = stats.beta.ppf([tail, 1.0 - tail], n * point + 0.5, n * (1.0 - point) + 0.5)
     return min(float(low), point), max(float(high), point)
 
 
-def interval_of_r2(y: np.ndarray, predicted: np.ndarray, *, level: float = 0.90, seed: int, draws: int = 2000) -> tuple[float, float]:
-    """Return a percentile bootstrap interval of :func:`r2` on a test set of independent cases, widened to hold the estimate itself.
+def _design_effect(right: np.ndarray, places: np.ndarray, counts: np.ndarray, groups: np.ndarray, n: float, *, level: float) -> float:
+    _, units = np.unique(groups, return_inverse=True)
+    k, recalls = int(units.max()) + 1, np.bincount(places, weights=right) / counts
+    point = float(recalls.mean())
+    if k < 2:
+        return n
+    if point in (0.0, 1.0):
+        return max(1.0, n / k)
+    sums = np.bincount(units, weights=(right - recalls[places]) / (len(counts) * counts[places]))
+    wider = float(np.sum(sums**2)) * k / (k - 1) * n / (point * (1.0 - point))
+    tail = (1.0 - level) / 2.0
+    return max(1.0, wider) * float(stats.t.isf(tail, k - 1) / stats.norm.isf(tail)) ** 2
+
+
+def interval_of_r2(
+    y: np.ndarray, predicted: np.ndarray, *, groups: np.ndarray | None = None, level: float = 0.90, seed: int, draws: int = 2000
+) -> tuple[float, float]:
+    """Return a percentile bootstrap interval of :func:`r2` on a test set, widened to hold the estimate itself; of whole ``groups`` (n,) where there are any.
+
+    Of few cases it is too narrow: 90 % intervals of 12 held about 80 %, of 25 about 85 %, of 50 about 87 %.
 
     >>> interval_of_r2(np.arange(9.0), np.arange(9.0), seed=0)
     (1.0, 1.0)
     """
-    rows = np.random.default_rng(seed).integers(0, len(y), size=(draws, len(y)))
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        rows: Sequence[np.ndarray] = list(rng.integers(0, len(y), size=(draws, len(y))))
+    else:
+        _, units = np.unique(groups, return_inverse=True)
+        own = [np.flatnonzero(units == one) for one in range(int(units.max()) + 1)]
+        rows = [np.concatenate([own[one] for one in drawn]) for drawn in rng.integers(0, len(own), size=(draws, len(own)))]
     low, high = np.quantile([r2(y[i], predicted[i]) for i in rows], [(1 - level) / 2, (1 + level) / 2])
     point = r2(y, predicted)
     return min(float(low), point), max(float(high), point)

@@ -47,7 +47,8 @@ class Settings:
     ----------
     batch : cases of an optimiser step
     micro : cases that are computed at once; 0, the default, is the whole batch, and half as many each time that memory runs out. Gradients are those of
-        the batch up to rounding, but for what looks at a batch as a whole (BatchNorm whose statistics learn, BSS)
+        the batch up to rounding, but for what looks at a batch as a whole (BatchNorm whose statistics learn, BSS), and where classes are unequal, or labels
+        missing, for means over plain cases, of which a part counts by its classes' weights (co-tuning, DELTA, several tasks)
     average : decay of an exponential moving average of the weights, which is served instead of the last ones; 0, the default, keeps none. Early on
         it is (1 + t) / (10 + t) at most, so that the start is soon forgotten (as in TensorFlow)
     held_in : share of the cases that are not trained on but stop the training early, 0..1; 0, the default, trains on all for all steps
@@ -136,8 +137,10 @@ class Settings:
             raise InputError(f"Process {own + 1} of this machine has no GPU of its own: PyTorch sees {seen}. Start as many processes as there are GPUs.")
         return torch.device("cuda", own)
 
-    def split(self, y: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, y: np.ndarray, generator: torch.Generator, units: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on and those held in: of each class its share, but never its last case; of numbers the share of all.
+
+        Cases of one unit, such as a patient, stay on one side: units come in drawn order, and each is held in that takes no class over its share.
 
         >>> taught, held = Settings(held_in=0.5).split(np.array([0, 0, 1, 0, 0]), torch.Generator().manual_seed(0))
         >>> len(held), 2 in taught
@@ -145,10 +148,23 @@ class Settings:
         """
         if not self.held_in:
             return np.arange(len(y)), np.arange(0)
+        if units is not None:
+            return self._split_whole(np.asarray(y), generator, units)
         order = torch.randperm(len(y), generator=generator).numpy()
         groups = [order] if np.asarray(y).dtype.kind == "f" else [order[np.asarray(y)[order] == c] for c in np.unique(y)]
         held = np.sort(np.concatenate([group[: min(len(group) - 1, round(self.held_in * len(group)))] for group in groups]))
         return np.setdiff1d(np.arange(len(y)), held), held
+
+    def _split_whole(self, y: np.ndarray, generator: torch.Generator, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, unit = np.unique(units, return_inverse=True)
+        codes = np.zeros(len(y), dtype=np.intp) if y.dtype.kind == "f" else np.unique(y, return_inverse=True)[1]
+        counts = np.bincount(codes)
+        left, held = np.minimum(counts - 1, np.round(self.held_in * counts).astype(np.intp)), np.zeros(len(y), dtype=bool)
+        for one in torch.randperm(int(unit.max()) + 1, generator=generator).tolist():
+            takes = np.bincount(codes[unit == one], minlength=len(counts))
+            if (takes <= left).all():
+                held[unit == one], left = True, left - takes
+        return np.flatnonzero(~held), np.flatnonzero(held)
 
     def criterion(self, weights: Tensor) -> Criterion:
         """Return how the target's loss is counted, of weights (c,) that make the classes count alike; empty for numbers."""

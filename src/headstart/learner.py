@@ -159,27 +159,27 @@ def learn(
         # why: the engine lays weights out so in place, and another layout sums in another order; whether it ran or all was stored must not be seen in the bits
         candidate.source.backbone.to(memory_format=torch.channels_last)
     targets, centre, spread = _standardised(y[rows], classes)
+    own, units = dataclasses.replace(settings, **method.settings), None if groups is None else groups[rows]
+    taught = own.split(targets, torch.Generator().manual_seed(seed), units)[0]  # why: what has seen the cases held in would stop the training by what it knows
     probed = method.starts_from_probe and candidate.source is not None
-    features = views.array(_final(_source(candidate)))[rows] if probed else None
+    features = views.array(_final(_source(candidate)))[rows[taught]] if probed else None
     if isinstance(method, SourceFree):
         first = Candidate(method.start(_source(candidate)), candidate.source)
         net = method.continued(learn(first, views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings).model)
     else:
         with torch.random.fork_rng(devices=[]):  # why: a layer that draws its first weights takes them from torch's own generator
             torch.default_generator.manual_seed(seed)
-            given: dict[str, Any] = {"features": features, "y": targets, "classes": classes, "seed": seed} | _features_beside(candidate, views, target)
+            given: dict[str, Any] = {"features": features, "y": targets[taught], "classes": classes, "seed": seed} | _features_beside(candidate, views, target)
             net = method.build(_source(candidate), **given)
     if method.teacher is not None:
-        teacher = learn(Candidate(*method.teacher), views, rows, y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
+        teacher = learn(Candidate(*method.teacher), views, rows[taught], y, classes=classes, seed=seed, groups=groups, deadline=deadline, settings=settings)
         said = teacher.output(views.array(teacher.candidate.served)[rows])
         method.heed(net, said if classes else (said - centre) / spread)
     # why the engine's: where the user's data were found to bear bfloat16 features, training on them may round alike, and elsewhere it may not
     reduced = candidate.source is not None and views.engine(candidate.source).endswith("-bf16")
-    unlabelled, copies = (None, None) if target is None else _beside(candidate, views, target)
-    settings = dataclasses.replace(settings, **method.settings)
-    x, targets = _each_copy(x, targets, candidate.view, settings)
-    seen: dict[str, Any] = {"unlabelled": unlabelled, "copies": copies}
-    net, _ = fit(method, net, x, targets, seed=seed, **seen, reduced=reduced, deadline=deadline, progress=progress, settings=settings)
+    seen: dict[str, Any] = {} if target is None else dict(zip(("unlabelled", "copies"), _beside(candidate, views, target), strict=True))
+    x, targets = _each_copy(x, targets, candidate.view, own)
+    net, _ = fit(method, net, x, targets, seed=seed, **seen, reduced=reduced, deadline=deadline, progress=progress, settings=own, units=units)
     return Fitted(candidate, net if classes else _rescaled(net, centre, spread), classes)
 
 

@@ -26,7 +26,7 @@ from headstart.export import Predictor, read_result
 from headstart.forecast import Past, record
 from headstart.gauge import Gauge, measured_front
 from headstart.joint import EVERYTHING, searched
-from headstart.judging import Chosen, Judgement, fit_chosen, judge_arms, verdict
+from headstart.judging import Chosen, Judgement, fit_chosen, fresh_folds, judge_arms, verdict
 from headstart.keeping import Settings
 from headstart.lending import named
 from headstart.methods import Closed, Discriminative, FineTune, Method, tuners
@@ -270,7 +270,7 @@ def _result(
 
 
 def _outlook(bench: Bench, judged: Judgement, curve: Sequence[CurvePoint]) -> Outlook:
-    given = {"test_share": share_tested(bench.search.folds), "n": len(bench.task.target), "trained": len(bench.train)}
+    given = {"test_share": share_tested(fresh_folds(bench)), "n": len(bench.task.target), "trained": len(bench.train)}
     return outlook(judged.verdict, judged.gains, curve, **given, of_curve=judged.stands.name == "frozen")  # type: ignore[arg-type]
 
 

@@ -54,7 +54,8 @@ def find_rate(method: Method, net: Net, x: np.ndarray, y: np.ndarray, *, seed: i
     0.001
     """
     seen: list[float] = []
-    settings = dataclasses.replace(settings, processes=1)  # why: the sweep ends in the loss, which only one process may see whole
+    # why one process and whole batches: a step's loss is seen once, and the sweep may end there
+    settings = dataclasses.replace(settings, processes=1, micro=0)
     try:
         fit(_swept(method, seen), copy.deepcopy(net), x, y, seed=seed, settings=settings)
     except _Diverged:

@@ -55,6 +55,7 @@ def fit(
     deadline: float = math.inf,
     progress: Callable[[float], None] | None = None,
     settings: Settings = PLAIN,
+    units: np.ndarray | None = None,
     resume: Checkpoint | None = None,
     keep: tuple[int, Callable[[Checkpoint], None]] | None = None,
 ) -> tuple[Net, History]:
@@ -75,6 +76,7 @@ def fit(
     progress : called with the share of steps done, 0..1
     settings : batches and how they are drawn and mixed, how cases are weighed, averages of the weights, early stopping; on which device, by how many
         processes (see :mod:`headstart.crew`). The net comes back on the CPU
+    units : (n,) cases of one are never taught and held in at once
     resume : go on from there; everything else must be as it was, and ``net`` built alike
     keep : after every so many steps, what is called with a checkpoint
 
@@ -89,12 +91,11 @@ def fit(
     net.to(device := settings.place())
     generator = torch.Generator().manual_seed(seed)
     targets, weights = _targets(y, net)
-    taught, held = settings.split(np.asarray(y), generator)
+    taught, held = settings.split(np.asarray(y), generator, units)
     criterion = settings.criterion(weights.to(device))
     size = min(settings.batch, len(taught))
     batches = _batches(taught, method.steps, generator, size=size, odds=settings.odds(targets[taught], weights))
-    who = learners(net, method)
-    descent = Descent(who, method, {} if resume is None else resume.progress.multiples)
+    descent = Descent(who := learners(net, method), method, {} if resume is None else resume.progress.multiples)
     micro = settings.micro or size
     others = _beside(unlabelled, len(batches), size=size, seed=seed)
     cases = _Cases(x, targets, unlabelled, device, copies)

@@ -161,7 +161,7 @@ def _on_source(outcome: Outcome, one: Tried, own: np.ndarray) -> Score | None:
     domains, origin = outcome.ground.domains, outcome.ground.origin
     if origin is not None:
         return origin.score if one is outcome.reference else None
-    return _scored(outcome, domains.y[domains.held][own], one.held[own]) if one.held is not None else None
+    return _scored(outcome, domains.held[own], domains.y[domains.held][own], one.held[own]) if one.held is not None else None
 
 
 def _on_hidden(outcome: Outcome, output: np.ndarray) -> Score | None:
@@ -172,12 +172,16 @@ def _on_hidden(outcome: Outcome, output: np.ndarray) -> Score | None:
     if not pairs:
         return None
     rows, values = zip(*pairs, strict=True)
-    return _scored(outcome, np.array(values), output[list(rows)])
+    return _scored(outcome, domains.target[list(rows)], np.array(values), output[list(rows)])
 
 
-def _scored(outcome: Outcome, y: np.ndarray, output: np.ndarray) -> Score:
-    classes, seed = outcome.ground.domains.classes, outcome.ground.seed
-    interval = interval_of_test(y, output.argmax(axis=1), seed=seed) if classes else interval_of_r2(y, output[:, 0], seed=seed)
+def _scored(outcome: Outcome, rows: np.ndarray, y: np.ndarray, output: np.ndarray) -> Score:
+    domains = outcome.ground.domains
+    classes, groups = domains.classes, None if domains.groups is None else domains.groups[rows]
+    if classes:
+        interval = interval_of_test(y, output.argmax(axis=1), groups=groups)
+    else:
+        interval = interval_of_r2(y, output[:, 0], groups=groups, seed=outcome.ground.seed)
     return Score(metric(classes), score(y, output, classes=classes), interval=interval, n=len(y))
 
 

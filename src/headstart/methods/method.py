@@ -282,7 +282,8 @@ def target_loss(output: Tensor, y: Tensor, criterion: Criterion, *, smoothing: f
     """Return the loss of the target itself: cross entropy of logits (n, c) against class codes, or the mean square of (n, 1) against numbers.
 
     Rows of shares (n, c), such as mixup makes, are targets as well. With ``criterion.focus`` g each term is multiplied by (1 - p)^g, the focal loss
-    (Lin et al. 2017, eq. 4).
+    (Lin et al. 2017, eq. 4). A case counts by the weight of its class, in all that smoothing asks of it: weighed class by class, as PyTorch does it, a common
+    class of 19 to 1 would be asked for half of itself and half of the rare one.
 
     >>> target_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 0.0]), Criterion(torch.ones(0)))
     {'mean square': tensor(5.)}
@@ -290,10 +291,12 @@ def target_loss(output: Tensor, y: Tensor, criterion: Criterion, *, smoothing: f
     if y.is_floating_point() and y.ndim == 1:
         return {"mean square": functional.mse_loss(output[:, 0], y)}
     if y.ndim == 1 and not criterion.focus:
-        return {"cross entropy": functional.cross_entropy(output, y, weight=criterion.weights, label_smoothing=smoothing)}
+        mass = criterion.mass(y)
+        return {"cross entropy": (mass * functional.cross_entropy(output, y, reduction="none", label_smoothing=smoothing)).sum() / mass.sum()}
     classes = output.shape[1]
     shares = functional.one_hot(y, classes).float() if y.ndim == 1 else y
-    smooth = (1 - smoothing) * shares + smoothing / classes
+    mass = criterion.mass(shares)
+    wanted = (1 - smoothing) * criterion.weights * shares + smoothing / classes * mass[:, None]
     log_p = functional.log_softmax(output, dim=1)
-    terms = criterion.weights * smooth * log_p * (1 - log_p.exp()) ** criterion.focus
-    return {"focal loss" if criterion.focus else "cross entropy": -terms.sum() / criterion.mass(shares).sum()}
+    terms = wanted * log_p * (1 - log_p.exp()) ** criterion.focus
+    return {"focal loss" if criterion.focus else "cross entropy": -terms.sum() / mass.sum()}

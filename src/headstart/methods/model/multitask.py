@@ -16,6 +16,7 @@ from headstart.methods.method import Criterion, knob, target_loss
 from headstart.methods.model.tuned import Tuned, blank, probed, walked
 
 BALANCES = ("uniform", "uncertainty", "surgery")
+HASTE = 100.0  # times the head's rate, at which log variances learn: they are within 1 of their optimum after a hundred steps
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class MultiTask(Tuned):
             present = not bool(torch.isnan(batch.y[:, i]).all())
             terms[part.name] = tempered(term, balance.log_variance[i], part) if present and self.balance == "uncertainty" else term
         return terms
+
+    def multiples(self, net: Net) -> dict[str, float]:
+        """AdamW moves a log variance by the rate at most in a step: at the head's it would be about where it began after a hundred."""
+        return {"scaffold.balance.log_variance": HASTE} if self.balance == "uncertainty" and self.parts else {}
 
     def descend(self, terms: dict[str, Tensor], net: Net, share: float) -> None:
         trunk, rest = ([p for p in module.parameters() if p.requires_grad] for module in (net.body, net.head))

@@ -38,7 +38,7 @@ class BitFit(Tuned):
     dropout: float = knob(0.2, choices=(0.0, 0.2, 0.5))
 
     def learns(self, module: nn.Module, name: str) -> bool:
-        return name == "bias"
+        return name.endswith("bias")  # why not equal: attention has in_proj_bias, or q_bias and v_bias
 
 
 @dataclass(frozen=True)
