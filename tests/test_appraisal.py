@@ -129,6 +129,18 @@ def test_an_anchor_run_is_made_once_and_named(sources: list[hs.Source]) -> None:
     assert all(p.p_harm is not None and 0 <= p.p_harm <= 1 for p in promised)
 
 
+def test_where_groups_are_named_sources_are_ranked_by_grouped_folds_alone_and_it_says_why(sources: list[hs.Source]) -> None:
+    """Twelve copies of each of six images: with one left out by itself its copies tell its label, whatever the label means."""
+    plain = task()
+    pick = [i % 6 for i in range(N)]
+    copied = Domain("copies", [plain.target.x[i] for i in pick], [("left", "right")[i // 3] for i in pick], [f"patient {i}" for i in pick])
+    found = hs.assess(Task("classification", "image", copied, ("left", "right")), sources, seed=3)
+    assert [s.name for s in found.sources] == sorted(
+        (s.name for s in found.sources), key=lambda name: -next(s.frozen.value for s in found.sources if s.name == name)
+    )
+    assert any(note.startswith("Groups were named, so sources are ranked by the score on folds that keep them whole.") for note in found.notes)
+
+
 def test_other_data_are_compared_in_each_sources_features(sources: list[hs.Source]) -> None:
     same = hs.assess(task(), sources[:1], other=task(seed=9, name="again"), seed=0).sources[0]
     bright = hs.assess(task(), sources[:1], other=task(seed=9, name="bright", level=200.0), seed=0).sources[0]

@@ -36,6 +36,10 @@ from headstart.search import Clock
 from headstart.unlabelled import describe, versions
 from headstart.views import Views
 
+ALONE = (
+    "Groups were named, so sources are ranked by the score on folds that keep them whole. The other scores of a source leave out cases and not groups, "
+    "and tests between data sets take cases as independent: where cases of a group are alike, the scores are too high and the p-values too small."
+)
 MOST = 2000  # cases that are looked at: the standard error of an accuracy is then a point at most
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)  # each holds a source's features in memory
 # the baselines that are tried: one of each kind, since a tuned choice among all is the run's business and costs minutes
@@ -153,6 +157,7 @@ class _Appraiser:
         promises, run = self._foretold(order, baseline, anchor=anchor)
         told = tuple(self._told(name, baseline, promises[name]) for name in order)
         self.bench.notes += [f"{c.why}." for c in self.bench.chooser.choices.values() if c.why]
+        self.bench.notes += [ALONE] if self._grouped else []
         advice, words = _advice(told, self._score(baseline), self.bench.classes)
         self.times["total"] = time.monotonic() - self.began
         task = self.bench.task
@@ -253,9 +258,16 @@ class _Appraiser:
         return promises, "" if run is None else run.source
 
     def _signal(self, name: str) -> float:
-        """Return what sources are ranked by: the mean of the scores that are measured on cases left out, which err in different ways."""
-        found = {score.name: score.value for score in self.sights[name].scores}
+        """Return what sources are ranked by: the mean of the scores that are measured on cases left out, which err in different ways.
+
+        Where groups were named it is the score on their folds alone: a case left out by itself is recognised by the others of its patient.
+        """
+        found = {} if self._grouped else {score.name: score.value for score in self.sights[name].scores}
         return float(np.mean([self.trials[name].score, *(found[one] for one in ("ridge", "1-NN") if one in found)]))
+
+    @property
+    def _grouped(self) -> bool:
+        return self.bench.task.target.groups is not None
 
     def _anchor(self, source: Source) -> forecast.Anchor | None:
         """Fine-tune the source by its defaults in three folds of the training part."""

@@ -62,7 +62,7 @@ class Pool:
 
     Parameters
     ----------
-    rows : (n + m, d) features as they came, float64
+    rows : (n + m, d) features as they came, float64; every test below takes the rows as independent, which cases of one patient are not
     n, m : how many of the target and of the source
     lots : (n + m,) random number of each row; equal rows share one two by two, so that a case and its twin fall into one fold
     seed : decides lots and labellings
