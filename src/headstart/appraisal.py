@@ -290,10 +290,9 @@ class _Appraiser:
         return forecast.Known(name, trial.score, source.weights_sha256, source.parameters, source.family, source.trained_on)
 
     def _score(self, trial: Trial) -> Score:
-        share = share_tested(self.bench.search.folds)
-        return Score(
-            metric(self.bench.classes), trial.score, interval=interval_of_mean(trial.folds, test_share=share), n=len(self.bench.task.target), view="feature"
-        )
+        share, n = share_tested(self.bench.search.folds), len(self.bench.task.target)
+        interval = interval_of_mean(trial.folds, test_share=share, cases=n if self.bench.classes else 0)
+        return Score(metric(self.bench.classes), trial.score, interval=interval, n=n, view="feature")
 
     def _told(self, name: str, baseline: Trial, promise: Promise) -> AssessedSource:
         source, trial, sight = self.bench.sources[name], self.trials[name], self.sights[name]

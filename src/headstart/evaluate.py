@@ -194,18 +194,23 @@ def share_tested(splits: Sequence[Split]) -> float:
     return float(np.mean([len(test) / (len(train) + len(test)) for train, test in splits]))
 
 
-def interval_of_mean(fold_scores: Sequence[float], *, test_share: float, level: float = 0.90) -> tuple[float, float] | None:
+def interval_of_mean(fold_scores: Sequence[float], *, test_share: float, cases: int = 0, level: float = 0.90) -> tuple[float, float] | None:
     """Return the corrected resampled t interval of a mean score (Nadeau & Bengio 2003), within 0..1; ``None`` with fewer than two folds.
 
-    ``test_share`` is n_test / n of a fold. Equal scores in every fold give an interval of no width: no spread was seen.
+    ``test_share`` is n_test / n of a fold. Equal scores in every fold show no spread, which is no certainty: where they are shares of right ones among so many
+    ``cases``, the interval is then Jeffreys' of that share; with 0 it has no width.
 
     >>> low, high = interval_of_mean([0.6, 0.8], test_share=0.5, level=0.5)  # 0.7 +- 1.0 sqrt(0.02 (1/2 + 1)), t(1) quantile 1
     >>> round(low, 4), round(high, 4)
     (0.5268, 0.8732)
+    >>> [round(end, 2) for end in interval_of_mean([1.0, 1.0, 1.0], test_share=0.3, cases=30)]
+    [0.94, 1.0]
     """
     if len(fold_scores) < 2:
         return None
     mean, error, freedom = resampled_t(fold_scores, test_share=test_share)
+    if cases and min(fold_scores) == max(fold_scores):
+        return _of_share(mean, cases, level=level)
     reach = float(stats.t.isf((1.0 - level) / 2.0, freedom)) * error
     return max(0.0, mean - reach), min(1.0, mean + reach)
 
@@ -234,6 +239,11 @@ def interval_of_test(
     right = (codes == y).astype(float)
     if groups is not None and len(np.unique(groups)) < len(y):
         n /= _design_effect(right, places, counts, groups, n, level=level)
+    return _of_share(point, n, level=level)
+
+
+def _of_share(point: float, n: float, *, level: float) -> tuple[float, float]:
+    """Return Jeffreys' interval of a share of n, widened to hold the estimate."""
     tail = (1.0 - level) / 2.0
     low, high = stats.beta.ppf([tail, 1.0 - tail], n * point + 0.5, n * (1.0 - point) + 0.5)
     return min(float(low), point), max(float(high), point)

@@ -257,11 +257,11 @@ def fold_scores(bench: Bench, pairs: Sequence[Split], pick: Callable[[Split], Tr
 def _arm(bench: Bench, name: ArmName, chosen: Chosen, scores: Sequence[float], *, share: float) -> Arm:
     truth, trial = bench.y[bench.test], chosen.trial
     name_of_metric = metric(bench.classes)
-    groups = None if bench.groups is None else bench.groups[bench.test]
+    groups, cases = None if bench.groups is None else bench.groups[bench.test], len(bench.train) if bench.classes else 0
     if bench.classes:
         interval = interval_of_test(truth, chosen.output.argmax(axis=1), groups=groups)
     else:
         interval = interval_of_r2(truth, chosen.output[:, 0], groups=groups, seed=bench.seed)
-    cv = Score(name_of_metric, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share), n=len(bench.train))
+    cv = Score(name_of_metric, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share, cases=cases), n=len(bench.train))
     test = Score(name_of_metric, score(truth, chosen.output, classes=bench.classes), interval=interval, n=len(truth))
     return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))

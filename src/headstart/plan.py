@@ -152,7 +152,7 @@ def _first_probe(bench: Bench, source: Source) -> Candidate | None:
 
 def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     source = bench.sources[trial.source or ""]
-    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
+    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds), cases=len(bench.train) if bench.classes else 0)
     score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
     back = trial.params["back"]
     features = f"frozen {source.dim}-dimensional features" if not back else f"frozen features {back} stage{'s' * (back > 1)} before its last, within the bounds"

@@ -260,7 +260,7 @@ def _gain(table: _Table, task: int, done: Sequence[_Fold], of: Task, *, margin: 
             side.append(score(truth, output[have], classes=part.classes))
     share = share_tested([fold.split for fold in done])
     n, name = len(of.target), metric(part.classes)
-    single, together = (Score(name, float(np.mean(s)), interval=interval_of_mean(s, test_share=share), n=n) for s in sides)
+    single, together = (Score(name, float(np.mean(s)), interval=interval_of_mean(s, test_share=share, cases=n if part.classes else 0), n=n) for s in sides)
     return TaskGain(part.name, of.kind, n, of.labels, name, single, together, judge(sides[1], sides[0], margin=margin, test_share=share))
 
 

@@ -75,7 +75,7 @@ def _pays(bench: Bench, here: Trial, there: Trial, source: Source) -> bool:
 def _step(bench: Bench, trial: Trial, source: Source, found: Verdict | None, why: str, *, taken: bool = True) -> Step:
     share, last = float(trial.params["share"]), int(trial.params["last"])
     cut = len(source.stages) - last if share else 0
-    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds))
+    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds), cases=len(bench.train) if bench.classes else 0)
     score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
     gain, reach = (None, None) if found is None else (found.gain, found.interval)
     return Step(trial.number, share, cut, ("input", *source.stages)[cut], score, gain, reach, taken, why)

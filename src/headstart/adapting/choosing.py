@@ -77,7 +77,8 @@ def tested(trials: Trials, reference: Tried, *, margin: float) -> Chosen:
     rivals, share = [one.name for one in complete if one.entry.related], share_tested(splits)
     measured = {}
     for name, values in scores.items():
-        measured[name] = Score(metric(domains.classes), float(np.mean(values)), interval_of_mean(values, test_share=share), len(domains.known)), tuple(values)
+        interval = interval_of_mean(values, test_share=share, cases=len(domains.known) if domains.classes else 0)
+        measured[name] = Score(metric(domains.classes), float(np.mean(values)), interval, len(domains.known)), tuple(values)
     rule = "the highest score on labelled target cases that it was not trained on"
     if not rivals:
         why = "nothing but source only could be fitted"
