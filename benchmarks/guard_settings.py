@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from scipy.stats import binomtest
 
+from guard import share
 from headstart.bench import Bench, Silent
 from headstart.evaluate import score
 from headstart.judging import Chosen, judge_arms, verdict
@@ -105,11 +105,9 @@ def main() -> None:
     print('| null world | "transfer" % (95 %) | "do not transfer" % | measured gain, points |\n| --- | --- | --- | --- |', flush=True)
     for name, (arm, settings) in ROWS.items():
         found = [judged(seed, arm, settings, cases=asked.cases) for seed in range(asked.worlds)]
-        said = sum(one.decision == "transfer" for one in found)
-        low, high = binomtest(said, len(found)).proportion_ci()
         against = 100 * np.mean([one.decision == "do not transfer" for one in found])
         gain = 100 * np.mean([one.gain for one in found])
-        print(f"| {name} | {100 * said / len(found):.1f} ({100 * low:.1f} to {100 * high:.1f}) | {against:.1f} | {gain:+.2f} |", flush=True)
+        print(f"| {name} | {share([one.decision == 'transfer' for one in found])} | {against:.1f} | {gain:+.2f} |", flush=True)
 
 
 if __name__ == "__main__":

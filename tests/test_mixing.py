@@ -81,16 +81,26 @@ def test_predictions_look_at_no_copy_and_copies_are_not_held_in(tmp_path: Path) 
 def test_what_starts_from_a_probe_has_not_seen_the_cases_held_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     views, y, source = world(tmp_path)
     seen: list[tuple[int, int]] = []
-    real = FineTune.build
+    splits: list[list[int]] = []
+    real, split = FineTune.build, Settings.split
 
     def build(self: FineTune, source: Source, **given: Any) -> Net:
         seen.append((len(given["features"]), len(given["y"])))
         return real(self, source, **given)
 
+    def splitting(self: Settings, *given: Any) -> tuple[np.ndarray, np.ndarray]:
+        found = split(self, *given)
+        splits.append(found[1].tolist())
+        return found
+
     monkeypatch.setattr(FineTune, "build", build)
+    monkeypatch.setattr(Settings, "split", splitting)
     bits(FineTune(steps=2), views, y, source, settings=Settings(held_in=0.25))
+    monkeypatch.setattr(Settings, "split", split)
     bits(FineTune(steps=2), views, y, source)
     assert seen == [(18, 18), (24, 24)]
+    assert len(splits) == 2
+    assert splits[0] == splits[1]  # what the head has not seen is what the loop judges by
 
 
 def test_what_has_no_rows_and_columns_is_not_cut() -> None:

@@ -13,12 +13,12 @@ import numpy as np
 from headstart.activations.store import Store, default_root
 from headstart.choice import Chooser
 from headstart.core import InputError, Inspection, Source, Task
-from headstart.evaluate import Split, folds, holdout, metric, strata
+from headstart.evaluate import Split, folds, holdout, interval_of_mean, metric, share_tested, strata
 from headstart.evidence import joined_groups
 from headstart.journal import Journal
 from headstart.keeping import Settings
 from headstart.ledger import Ledger
-from headstart.result import Step, Trial
+from headstart.result import Score, Step, Trial
 from headstart.search import Arena, Clock, Here, Runner, Search
 from headstart.train import PLAIN, OutOfTime
 from headstart.views import Views
@@ -124,6 +124,11 @@ class Bench(Paced):
     def classes(self) -> int:
         """How many classes the task has; 0 for regression."""
         return len(self.task.labels)
+
+    def scored(self, trial: Trial) -> Score:
+        """Return what the search's folds say of a trial, with its interval."""
+        interval = interval_of_mean(trial.folds, test_share=share_tested(self.search.folds), cases=len(self.train) if self.classes else 0)
+        return Score(metric(self.classes), trial.score, interval=interval, n=len(self.train))
 
     def folds(self, *, repeats: int, seed: int, rows: np.ndarray | None = None, k: int = FOLDS) -> list[Split]:
         """Return repeated stratified folds of the training part, or of those ``rows``, groups whole, as row numbers of the task's inputs."""

@@ -285,6 +285,13 @@ def interval_of_r2(
     return min(float(low), point), max(float(high), point)
 
 
+def interval_of_score(y: np.ndarray, output: np.ndarray, *, classes: int, groups: np.ndarray | None, seed: int) -> tuple[float, float]:
+    """Return the interval of :func:`score` on a test set."""
+    if classes:
+        return interval_of_test(y, output.argmax(axis=1), groups=groups)
+    return interval_of_r2(y, output[:, 0], groups=groups, seed=seed)
+
+
 def reach(y: np.ndarray, predicted: np.ndarray, *, level: float = 0.90) -> float:
     """Return the half width that holds ``level`` of unseen targets: the split-conformal quantile of absolute errors (Lei et al. 2018, sec. 2.2).
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstart.bench import FOLDS, Bench
 from headstart.core import InputError
-from headstart.evaluate import Split, interval_of_mean, interval_of_r2, interval_of_test, metric, score, share_tested
+from headstart.evaluate import Split, interval_of_mean, interval_of_score, metric, score, share_tested
 from headstart.guard import judge, resampled_t
 from headstart.learner import Candidate, Fitted
 from headstart.methods import METHODS, Method
@@ -258,10 +258,7 @@ def _arm(bench: Bench, name: ArmName, chosen: Chosen, scores: Sequence[float], *
     truth, trial = bench.y[bench.test], chosen.trial
     name_of_metric = metric(bench.classes)
     groups, cases = None if bench.groups is None else bench.groups[bench.test], len(bench.train) if bench.classes else 0
-    if bench.classes:
-        interval = interval_of_test(truth, chosen.output.argmax(axis=1), groups=groups)
-    else:
-        interval = interval_of_r2(truth, chosen.output[:, 0], groups=groups, seed=bench.seed)
+    interval = interval_of_score(truth, chosen.output, classes=bench.classes, groups=groups, seed=bench.seed)
     cv = Score(name_of_metric, float(np.mean(scores)), interval=interval_of_mean(scores, test_share=share, cases=cases), n=len(bench.train))
     test = Score(name_of_metric, score(truth, chosen.output, classes=bench.classes), interval=interval, n=len(truth))
     return Arm(name, trial.number, trial.method, trial.source, trial.params, cv, test, tuple(scores))

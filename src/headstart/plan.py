@@ -16,14 +16,13 @@ import numpy as np
 from headstart.activations.gain import TRAINING, work_of
 from headstart.bench import FOLDS, SHARES, Bench
 from headstart.core import Backbone, InputError, Source
-from headstart.evaluate import interval_of_mean, metric, share_tested
 from headstart.learner import Candidate, with_params
 from headstart.methods import METHODS, SIMPLE, Closed, Distil, FineTune, FineTuneAll, Method, Probe, ProbeRegressor, Progressive, Scratch, space
 from headstart.methods.features.door import one_thread
 from headstart.methods.features.stages import Stages
 from headstart.methods.needs import unmet
 from headstart.modality.text import cut_off
-from headstart.result import RankedSource, Score, Trial, counted
+from headstart.result import RankedSource, Trial, counted
 from headstart.similarity.feature import ridge
 from headstart.similarity.measure import Evidence
 from headstart.sources import twin
@@ -152,12 +151,10 @@ def _first_probe(bench: Bench, source: Source) -> Candidate | None:
 
 def _ranked(bench: Bench, trial: Trial, place: int) -> RankedSource:
     source = bench.sources[trial.source or ""]
-    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds), cases=len(bench.train) if bench.classes else 0)
-    score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
     back = trial.params["back"]
     features = f"frozen {source.dim}-dimensional features" if not back else f"frozen features {back} stage{'s' * (back > 1)} before its last, within the bounds"
     why = f"rank {place}: ridge on its {features}, trained on {source.trained_on}"
-    return RankedSource(source.name, score, source.parameters, source.dim, source.licence, why)
+    return RankedSource(source.name, bench.scored(trial), source.parameters, source.dim, source.licence, why)
 
 
 def frozen(

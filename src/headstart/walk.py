@@ -10,12 +10,12 @@ import dataclasses
 
 from headstart.bench import Bench
 from headstart.core import Source
-from headstart.evaluate import interval_of_mean, metric, share_tested
+from headstart.evaluate import share_tested
 from headstart.guard import judge
 from headstart.learner import Candidate
 from headstart.methods.model.progressive import DEEPEST, SHARES, Progressive
 from headstart.methods.model.tuned import starts
-from headstart.result import Score, Step, Trial, Verdict
+from headstart.result import Step, Trial, Verdict
 
 
 def walk(bench: Bench, method: Progressive, source: Source, *, deadline: float) -> tuple[Step, ...]:
@@ -75,10 +75,8 @@ def _pays(bench: Bench, here: Trial, there: Trial, source: Source) -> bool:
 def _step(bench: Bench, trial: Trial, source: Source, found: Verdict | None, why: str, *, taken: bool = True) -> Step:
     share, last = float(trial.params["share"]), int(trial.params["last"])
     cut = len(source.stages) - last if share else 0
-    interval = interval_of_mean(trial.folds, test_share=share_tested(bench.search.folds), cases=len(bench.train) if bench.classes else 0)
-    score = Score(metric(bench.classes), trial.score, interval=interval, n=len(bench.train))
     gain, reach = (None, None) if found is None else (found.gain, found.interval)
-    return Step(trial.number, share, cut, ("input", *source.stages)[cut], score, gain, reach, taken, why)
+    return Step(trial.number, share, cut, ("input", *source.stages)[cut], bench.scored(trial), gain, reach, taken, why)
 
 
 def _ended(bench: Bench, words: str) -> tuple[Step, ...]:

@@ -16,7 +16,7 @@ from headstart.adapting.ground import Ground
 from headstart.adapting.strangers import unknown_classes, untested
 from headstart.adapting.trying import Trials, Tried
 from headstart.choice import PLAIN, told
-from headstart.evaluate import interval_of_r2, interval_of_test, metric, reach, score, temperature
+from headstart.evaluate import interval_of_score, metric, reach, score, temperature
 from headstart.export import Predictor
 from headstart.learner import Fitted
 from headstart.methods.method import Free
@@ -178,10 +178,7 @@ def _on_hidden(outcome: Outcome, output: np.ndarray) -> Score | None:
 def _scored(outcome: Outcome, rows: np.ndarray, y: np.ndarray, output: np.ndarray) -> Score:
     domains = outcome.ground.domains
     classes, groups = domains.classes, None if domains.groups is None else domains.groups[rows]
-    if classes:
-        interval = interval_of_test(y, output.argmax(axis=1), groups=groups)
-    else:
-        interval = interval_of_r2(y, output[:, 0], groups=groups, seed=outcome.ground.seed)
+    interval = interval_of_score(y, output, classes=classes, groups=groups, seed=outcome.ground.seed)
     return Score(metric(classes), score(y, output, classes=classes), interval=interval, n=len(y))
 
 
