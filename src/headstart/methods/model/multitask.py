@@ -16,7 +16,7 @@ from headstart.methods.method import Criterion, knob, target_loss
 from headstart.methods.model.tuned import Tuned, blank, probed, walked
 
 BALANCES = ("uniform", "uncertainty", "surgery")
-HASTE = 100.0  # times the head's rate, at which log variances learn: they are within 1 of their optimum after a hundred steps
+HASTE = 100.0  # times the head's rate, at which log variances learn: in a hundred steps one went to -1.26, of an optimum of -4.76, where it had gone to -.05
 
 
 @dataclass(frozen=True)
